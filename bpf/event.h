@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+
+/*
+ * The wire contract between kernel and agent. Every record in the ring buffer begins with
+ * struct event_header. Go types and constants are generated from here; pkg/event repeats the enum
+ * values and each sensor asserts at compile time that they agree.
+ */
+
+enum event_kind {
+	EVENT_UNSPEC = 0,
+	EVENT_FORK = 1,
+	EVENT_EXEC = 2,
+	EVENT_EXIT = 3,
+	EVENT_EXEC_CHECK = 4,	/* an execution that the baseline does not know */
+	EVENT_HANDSHAKE = 5,	/* a TLS handshake ended */
+	EVENT_PAUSE = 6,	/* a stop-the-world pause ended */
+	EVENT_CGROUP = 7,	/* a cgroup in scope was made or removed */
+	EVENT_KIND_MAX,
+};
+
+enum verdict {
+	VERDICT_ALLOW = 0,
+	VERDICT_AUDIT = 1,	/* allowed, would be denied under enforce */
+	VERDICT_DENY = 2,
+};
+
+/* Where a verdict was taken or an observation made. */
+enum hook {
+	HOOK_UNSPEC = 0,
+	HOOK_TRACEPOINT = 1,
+	HOOK_LSM = 2,		/* BPF LSM: the operation returns -EPERM */
+	HOOK_FMOD_RET = 3,	/* fmod_ret on security_*: the operation returns -EPERM */
+	HOOK_SIGNAL = 4,	/* SIGKILL before the new image runs its first instruction */
+	HOOK_UPROBE = 5,
+};
+
+/* Workload modes, in order of strength. */
+enum mode {
+	MODE_OFF = 0,
+	MODE_LEARN = 1,
+	MODE_AUDIT = 2,
+	MODE_ENFORCE = 3,
+};
+
+/* 40 bytes, no padding. */
+struct event_header {
+	__u64 ktime_ns;		/* CLOCK_MONOTONIC at the hook */
+	__u64 cgroup_id;	/* in the hierarchy the agent chose */
+	__u32 tgid;		/* in the initial pid namespace */
+	__u32 tid;
+	__u32 workload;		/* id the agent gave the cgroup, 0: unknown */
+	__u32 rule_id;		/* 0: no rule */
+	__u16 kind;		/* enum event_kind */
+	__u8 verdict;		/* enum verdict */
+	__u8 hook;		/* enum hook */
+	__u32 size;		/* bytes of the record that are meant, header included */
+};

@@ -1,0 +1,184 @@
+// Package event is what was observed: one Event, decoded from one ring-buffer record. It has no
+// behaviour, no I/O and no clock, and must never gain a second representation of an observation.
+//
+// Strings and byte slices of an Event alias the reader's buffer: they are valid until the next
+// event is decoded into it. Whoever keeps one, clones it.
+//
+//	var ev event.Event
+//	if err := s.Decode(record, &ev); err == nil && ev.Kind == event.Exec {
+//		fmt.Println(ev.Exec.Path)
+//	}
+package event
+
+// Kind says which family of facts an Event carries. The values are bpf/event.h's.
+type Kind uint16
+
+// The kinds, in the order of enum event_kind.
+const (
+	Unspecified Kind = iota
+	Fork
+	Exec
+	Exit
+	ExecCheck // an execution that the baseline does not know
+	Handshake
+	Pause
+	Cgroup
+	KindCount
+)
+
+// Verdict is what happened to the operation.
+type Verdict uint8
+
+// The verdicts. Audit means: allowed, and would have been denied under enforce.
+const (
+	Allow Verdict = iota
+	Audit
+	Deny
+)
+
+// Hook is where the observation was made or the verdict taken.
+type Hook uint8
+
+// The hooks, in the order of enum hook.
+const (
+	HookUnspecified Hook = iota
+	HookTracepoint
+	HookLSM     // the operation returns EPERM
+	HookFmodRet // the operation returns EPERM
+	HookSignal  // SIGKILL before the new image runs its first instruction
+	HookUprobe
+)
+
+// Mode is how a workload is held to its baseline.
+type Mode uint8
+
+// The modes, weakest first.
+const (
+	Off Mode = iota
+	Learn
+	AuditMode
+	Enforce
+)
+
+// Event is one observation. Only the part that Kind names is meaningful, besides the header fields
+// and Process.
+type Event struct {
+	Kind     Kind
+	Verdict  Verdict
+	Hook     Hook
+	Ktime    uint64 // CLOCK_MONOTONIC, nanoseconds, at the hook
+	CgroupID uint64 // in the hierarchy the agent chose
+	Tgid     uint32 // in the initial pid namespace
+	Tid      uint32
+	Workload uint32 // id in the kernel's workload map, 0: unknown
+	RuleID   uint32 // 0: no rule
+
+	Process   Process // who acted, from the process table
+	Fork      ForkInfo
+	Exec      ExecInfo // Exec and ExecCheck
+	Exit      ExitInfo
+	Handshake HandshakeInfo
+	Pause     PauseInfo
+	Cgroup    CgroupInfo
+}
+
+// Process is the acting process, as the process table knows it.
+type Process struct {
+	PID     uint32 // thread group id
+	PPID    uint32
+	Start   uint64 // CLOCK_BOOTTIME or monotonic nanoseconds; with PID the identity of a process
+	UID     uint32
+	Comm    string
+	Path    string // executable as seen from the process's root
+	Args    string // arguments joined by single spaces
+	Cwd     string
+	Parent  string   // executable of the parent, "" if unknown
+	Lineage []string // executables of the ancestors, nearest first
+	Partial bool     // first seen running: its history is not known
+}
+
+// ForkInfo: Event.Tgid is the parent.
+type ForkInfo struct {
+	Child      uint32
+	ChildStart uint64
+}
+
+// ExecInfo describes a new image, or the attempt to load one.
+type ExecInfo struct {
+	PPID      uint32
+	Start     uint64
+	UID       uint32
+	Inode     uint64
+	Device    uint32
+	Path      string // resolved, as seen from the process's root
+	Filename  string // as the caller wrote it
+	Args      string // NUL bytes replaced by spaces
+	Cwd       string
+	Comm      string // before the exec for ExecCheck, after it for Exec
+	Truncated bool   // path, args or cwd were longer than the record
+	Unlinked  bool   // the file had no name any more (deleted or memfd)
+	Detached  bool   // the path does not lead to the process's root
+	Script    bool   // Filename is a script that Path interprets
+}
+
+// ExitInfo: the last thread of the process ended.
+type ExitInfo struct {
+	Code   int32 // exit status, or -1 when Signal is set
+	Signal int32
+}
+
+// Role of a TLS endpoint.
+type Role uint8
+
+// The roles.
+const (
+	RoleUnknown Role = iota
+	Client
+	Server
+)
+
+// Library that did the handshake.
+type Library uint8
+
+// The libraries, in the order of enum tls_library.
+const (
+	LibraryUnknown Library = iota
+	LibraryGo
+	LibraryOpenSSL
+)
+
+// HandshakeInfo is the metadata of one TLS handshake. Never plaintext, never keys.
+type HandshakeInfo struct {
+	Library         Library
+	Role            Role
+	OK              bool
+	Resumed         bool
+	Version         uint16 // 0x0304 is TLS 1.3
+	Suite           uint16 // IANA cipher suite
+	Group           uint16 // IANA named group, 0: not known
+	Alert           int16  // alert sent, -1: none
+	VerifyResult    int32  // X509_V_*, OpenSSL only
+	Reason          uint32 // OpenSSL error reason, 0: none
+	Duration        uint64 // nanoseconds
+	ServerName      string
+	ALPN            string
+	PeerFingerprint [32]byte // SHA-256 of the peer's leaf certificate; zero: none
+	HasPeer         bool
+	PeerSPIFFEID    string // URI SAN of the peer's leaf, if it is a SPIFFE ID
+	PeerNotAfter    int64  // Unix seconds, 0: unknown
+}
+
+// PauseInfo is one stop-the-world pause.
+type PauseInfo struct {
+	Reason   uint8  // the Go runtime's stwReason, 0: unknown
+	GC       bool   // caused by the garbage collector
+	Stopping uint64 // nanoseconds until all threads stood still, 0: not known
+	Total    uint64 // nanoseconds
+}
+
+// CgroupInfo: a cgroup appeared or went away below the scope.
+type CgroupInfo struct {
+	ID      uint64
+	Path    string // below the hierarchy's mount point
+	Removed bool
+}
