@@ -16,6 +16,7 @@ enum event_kind {
 	EVENT_HANDSHAKE = 5,	/* a TLS handshake ended */
 	EVENT_PAUSE = 6,	/* a stop-the-world pause ended */
 	EVENT_CGROUP = 7,	/* a cgroup in scope was made or removed */
+	EVENT_ACCESS = 8,	/* any other operation that the baseline does not know */
 	EVENT_KIND_MAX,
 };
 
@@ -23,6 +24,7 @@ enum verdict {
 	VERDICT_ALLOW = 0,
 	VERDICT_AUDIT = 1,	/* allowed, would be denied under enforce */
 	VERDICT_DENY = 2,
+	VERDICT_DENY_TWICE = 3,	/* by a rule, and it is outside the baseline too; in records only */
 };
 
 /* Where a verdict was taken or an observation made. */
@@ -33,6 +35,7 @@ enum hook {
 	HOOK_FMOD_RET = 3,	/* fmod_ret on security_*: the operation returns -EPERM */
 	HOOK_SIGNAL = 4,	/* SIGKILL before the new image runs its first instruction */
 	HOOK_UPROBE = 5,
+	HOOK_CGROUP = 6,	/* cgroup/connect4 and its like: the operation returns -EPERM */
 };
 
 /* Workload modes, in order of strength. */
@@ -50,9 +53,9 @@ struct event_header {
 	__u32 tgid;		/* in the initial pid namespace */
 	__u32 tid;
 	__u32 workload;		/* id the agent gave the cgroup, 0: unknown */
-	__u32 rule_id;		/* 0: no rule */
-	__u16 kind;		/* enum event_kind */
+	__u32 rule_id;		/* the rule that denied it, 0: none did */
+	enum event_kind kind;
+	__u16 size;		/* bytes of the record that are meant, header included */
 	__u8 verdict;		/* enum verdict */
 	__u8 hook;		/* enum hook */
-	__u32 size;		/* bytes of the record that are meant, header included */
 };

@@ -26,16 +26,21 @@ typedef _Bool bool;
 enum bpf_map_type {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PROG_ARRAY = 3,
+	BPF_MAP_TYPE_PERCPU_HASH = 5,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
+	BPF_MAP_TYPE_LPM_TRIE = 11,
 	BPF_MAP_TYPE_HASH_OF_MAPS = 13,
 	BPF_MAP_TYPE_RINGBUF = 27,
+	BPF_MAP_TYPE_INODE_STORAGE = 28,
 };
 
 /* include/uapi/linux/bpf.h */
 #define BPF_ANY 0
 #define BPF_NOEXIST 1
 #define BPF_F_NO_PREALLOC (1U << 0)
+#define BPF_LOCAL_STORAGE_GET_F_CREATE (1ULL << 0)
 #define BPF_RB_NO_WAKEUP (1ULL << 0)
 #define BPF_RB_FORCE_WAKEUP (1ULL << 1)
 #define BPF_RB_AVAIL_DATA 0
@@ -62,9 +67,23 @@ struct pt_regs {
 };
 #endif
 
+/* What cgroup/connect and its like get. User ABI too. */
+struct bpf_sock_addr {
+	__u32 user_family;
+	__u32 user_ip4;		/* network byte order, as the rest */
+	__u32 user_ip6[4];
+	__u32 user_port;
+	__u32 family;
+	__u32 type;
+	__u32 protocol;
+	__u32 msg_src_ip4;
+	__u32 msg_src_ip6[4];
+};
+
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_core_read.h>
 #include <bpf/bpf_tracing.h>
+#include <bpf/bpf_endian.h>
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
@@ -76,19 +95,15 @@ struct cgroup_root {
 	int hierarchy_id;
 };
 
-struct cgroup {
-	struct kernfs_node *kn;
-	struct cgroup_root *root;
-};
-
 struct cgroup_subsys_state {
 	struct cgroup *cgroup;
 	struct cgroup_subsys_state *parent;
 };
 
-/* struct cgroup begins with its own state; ->self.parent leads to the parent cgroup. */
-struct cgroup___self {
-	struct cgroup_subsys_state self;
+struct cgroup {
+	struct cgroup_subsys_state self;	/* ->parent->cgroup is the parent cgroup */
+	struct kernfs_node *kn;
+	struct cgroup_root *root;
 };
 
 struct css_set {
@@ -101,18 +116,44 @@ struct qstr {
 	const unsigned char *name;
 };
 
+struct file_system_type {
+	const char *name;
+};
+
 struct super_block {
 	__u32 s_dev;
+	unsigned long s_flags;
+	unsigned long s_magic;
+	struct file_system_type *s_type;
+	struct dentry *s_root;
 };
 
 struct hlist_bl_node {
 	struct hlist_bl_node **pprev;
 };
 
+struct timespec64 {
+	__s64 tv_sec;
+	long tv_nsec;
+};
+
 struct inode {
+	unsigned short i_mode;
 	unsigned long i_ino;
 	__u32 i_nlink;
 	struct super_block *i_sb;
+	struct timespec64 i_ctime;
+};
+
+/* 13bc24457850 ("fs: rename i_ctime field to __i_ctime", 6.6) */
+struct inode___renamed {
+	struct timespec64 __i_ctime;
+};
+
+/* 3aa63a569c64 ("fs: switch timespec64 fields in inode to discrete integers", 6.11) */
+struct inode___integers {
+	__s64 i_ctime_sec;
+	__u32 i_ctime_nsec;	/* from 6.13 on with a flag beside it */
 };
 
 struct dentry {
@@ -120,6 +161,7 @@ struct dentry {
 	struct dentry *d_parent;
 	struct qstr d_name;
 	struct inode *d_inode;
+	struct super_block *d_sb;
 };
 
 struct vfsmount {
@@ -130,6 +172,7 @@ struct mount {
 	struct mount *mnt_parent;
 	struct dentry *mnt_mountpoint;
 	struct vfsmount mnt;
+	struct mnt_namespace *mnt_ns;
 };
 
 struct path {
@@ -140,6 +183,14 @@ struct path {
 struct file {
 	struct path f_path;
 	struct inode *f_inode;
+	unsigned int f_mode;
+	unsigned int f_flags;
+};
+
+/* Linux 6.8: what overlayfs opens in a layer. user_path is that of the overlay. */
+struct backing_file {
+	struct file file;
+	struct path user_path;
 };
 
 struct fs_struct {
@@ -147,7 +198,64 @@ struct fs_struct {
 	struct path pwd;
 };
 
+struct vm_area_struct {
+	unsigned long vm_flags;
+	struct file *vm_file;
+};
+
+struct pid {
+	int level;
+};
+
+struct proc_inode {
+	struct pid *pid;
+	struct inode vfs_inode;
+};
+
+struct sockaddr_un {
+	unsigned short sun_family;
+	char sun_path[108];
+};
+
+struct unix_address {
+	int len;	/* of name, with its family */
+	struct sockaddr_un name[];
+};
+
+struct in6_addr {
+	__u8 bytes[16];
+};
+
+struct sock_common {
+	unsigned short skc_family;
+	__u16 skc_num;
+	__be32 skc_rcv_saddr;
+	struct in6_addr skc_v6_rcv_saddr;
+};
+
+struct sock {
+	struct sock_common __sk_common;
+	__u16 sk_protocol;
+	__u16 sk_type;
+};
+
+struct socket {
+	short type;
+	struct sock *sk;
+};
+
+struct unix_sock {
+	struct sock sk;
+	struct unix_address *addr;
+	struct path path;
+};
+
+struct sockaddr {
+	unsigned short sa_family;
+};
+
 struct mm_struct {
+	struct file *exe_file;
 	unsigned long arg_start;
 	unsigned long arg_end;
 };
@@ -156,8 +264,13 @@ typedef struct {
 	unsigned int val;
 } kuid_t;
 
+typedef struct {
+	unsigned int val;
+} kgid_t;
+
 struct cred {
 	kuid_t uid;
+	kgid_t gid;
 	kuid_t euid;
 };
 
@@ -167,13 +280,23 @@ typedef struct {
 
 struct signal_struct {
 	atomic_t live;
+	struct pid *pids[4];	/* by enum pid_type; 1: thread group */
+};
+
+/* Of x86: status. Elsewhere flags tell the same. */
+struct thread_info {
+	unsigned long flags;
+	__u32 status;
 };
 
 struct task_struct {
+	struct thread_info thread_info;
+	unsigned int flags;
 	int pid;
 	int tgid;
 	int exit_code;
 	__u64 start_time;
+	__u64 start_boottime;	/* before cf25e24db61c ("time: Rename tsk->real_start_time", 5.5) see ___old */
 	struct task_struct *real_parent;
 	struct task_struct *group_leader;
 	struct mm_struct *mm;
@@ -181,7 +304,25 @@ struct task_struct {
 	struct css_set *cgroups;
 	const struct cred *cred;
 	struct signal_struct *signal;
+	__u64 self_exec_id;	/* changes with every exec */
 	char comm[TASK_COMM_LEN];
+};
+
+struct task_struct___old {
+	__u64 real_start_time;
+};
+
+union bpf_attr;
+struct user_namespace;
+struct kernel_siginfo;
+
+/* Only the value's name counts: it is looked up in the kernel's own list. */
+enum kernel_read_file_id {
+	READING_MODULE = 2,
+};
+
+enum kernel_load_data_id {
+	LOADING_MODULE = 2,
 };
 
 struct linux_binprm {

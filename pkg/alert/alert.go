@@ -92,7 +92,7 @@ type Alert struct {
 
 // Detail is what Falco has no place for.
 type Detail struct {
-	ID             ID         `json:"id"`
+	ID             ID         `json:"id,omitzero"` // not set where no control plane is
 	SPIFFEID       string     `json:"spiffe_id,omitempty"`
 	IdentitySource string     `json:"identity_source,omitempty"` // template, svid, broker
 	Workload       string     `json:"workload,omitempty"`        // pod, container or unit name
@@ -101,7 +101,8 @@ type Detail struct {
 	Verdict        string     `json:"verdict"` // allow, audit, deny
 	Hook           string     `json:"hook"`    // lsm, fmod_ret, signal, tracepoint, uprobe
 	Mode           string     `json:"mode,omitempty"`
-	Key            string     `json:"key,omitempty"` // learning key: what a baseline would need to hold
+	Key            string     `json:"key,omitempty"`  // learning key: what a baseline would need to hold
+	Also           []string   `json:"also,omitempty"` // other rules that the same event matches
 	Lineage        []string   `json:"lineage,omitempty"`
 	PID            uint32     `json:"pid,omitempty"`
 	KernelTime     uint64     `json:"ktime_ns,omitempty"` // CLOCK_MONOTONIC at the hook

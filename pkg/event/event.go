@@ -23,6 +23,7 @@ const (
 	Handshake
 	Pause
 	Cgroup
+	Access // any other operation that the baseline does not know
 	KindCount
 )
 
@@ -47,6 +48,7 @@ const (
 	HookFmodRet // the operation returns EPERM
 	HookSignal  // SIGKILL before the new image runs its first instruction
 	HookUprobe
+	HookCgroup // cgroup/connect and its like: the operation returns EPERM
 )
 
 // Mode is how a workload is held to its baseline.
@@ -71,22 +73,38 @@ type Event struct {
 	Tgid     uint32 // in the initial pid namespace
 	Tid      uint32
 	Workload uint32 // id in the kernel's workload map, 0: unknown
-	RuleID   uint32 // 0: no rule
+	RuleID   uint32 // of the rule that denied it; 0: none did
+	Deviates bool   // denied by a rule, and outside of the baseline too
 
 	Process   Process // who acted, from the process table
 	Fork      ForkInfo
 	Exec      ExecInfo // Exec and ExecCheck
+	Access    AccessInfo
 	Exit      ExitInfo
 	Handshake HandshakeInfo
 	Pause     PauseInfo
 	Cgroup    CgroupInfo
 }
 
+// Repeats is how many equal events the kernel has not told since its last report. With the signal strength it
+// tells each.
+func (ev *Event) Repeats() int {
+	switch {
+	case ev.Hook == HookSignal:
+		return 0
+	case ev.Kind == ExecCheck:
+		return int(ev.Exec.Repeated)
+	case ev.Kind == Access:
+		return int(ev.Access.Repeated)
+	}
+	return 0
+}
+
 // Process is the acting process, as the process table knows it.
 type Process struct {
 	PID     uint32 // thread group id
 	PPID    uint32
-	Start   uint64 // CLOCK_BOOTTIME or monotonic nanoseconds; with PID the identity of a process
+	Start   uint64 // clock ticks (100 a second) since boot, as /proc/PID/stat field 22; with PID the identity of a process
 	UID     uint32
 	Comm    string
 	Path    string // executable as seen from the process's root
@@ -100,31 +118,50 @@ type Process struct {
 // ForkInfo: Event.Tgid is the parent.
 type ForkInfo struct {
 	Child      uint32
-	ChildStart uint64
+	ChildStart uint64 // ticks
 }
 
 // ExecInfo describes a new image, or the attempt to load one.
 type ExecInfo struct {
 	PPID      uint32
-	Start     uint64
+	Start     uint64 // clock ticks since boot
 	UID       uint32
 	Inode     uint64
 	Device    uint32
+	Changed   uint64 // of the file, by content, attributes or name: its ctime, nanoseconds since 1970
 	Path      string // resolved, as seen from the process's root
 	Filename  string // as the caller wrote it
 	Args      string // NUL bytes replaced by spaces
 	Cwd       string
 	Comm      string // before the exec for ExecCheck, after it for Exec
 	Truncated bool   // path, args or cwd were longer than the record
+	Partial   bool   // Path is not complete: it is longer or deeper than the kernel side follows
 	Unlinked  bool   // the file had no name any more (deleted or memfd)
 	Detached  bool   // the path does not lead to the process's root
 	Script    bool   // Filename is a script that Path interprets
+	Repeated  uint16 // ExecCheck: equal ones that were not reported since the last report; at most 65535
+}
+
+// AccessInfo is an operation other than an execution. Key.Path aliases like every string of an Event.
+type AccessInfo struct {
+	Key
+	Start    uint64 // of the process, clock ticks since boot
+	Inode    uint64 // of the file, 0: none
+	Device   uint32
+	Repeated uint32 // equal operations that were not reported since the last report
+	Partial  bool   // Path is not complete
+	Unlinked bool   // the file has no name any more
+	Detached bool   // the path does not lead to the process's root
+	Comm     string
 }
 
 // ExitInfo: the last thread of the process ended.
 type ExitInfo struct {
-	Code   int32 // exit status, or -1 when Signal is set
-	Signal int32
+	Start   uint64 // start of the process, ticks
+	Started uint64 // the same, CLOCK_MONOTONIC in nanoseconds
+	Code    int32  // exit status, or -1 when Signal is set
+	Signal  int32
+	Main    bool // its parent is not of its workload, as that of a service's main process is not
 }
 
 // Role of a TLS endpoint.

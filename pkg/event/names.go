@@ -4,9 +4,9 @@ import "fmt"
 
 // The names are part of the output format: alerts, status and YAML use them.
 var (
-	kindNames    = [...]string{"unspecified", "fork", "exec", "exit", "exec_check", "handshake", "pause", "cgroup"}
+	kindNames    = [...]string{"unspecified", "fork", "exec", "exit", "exec_check", "handshake", "pause", "cgroup", "access"}
 	verdictNames = [...]string{"allow", "audit", "deny"}
-	hookNames    = [...]string{"unspecified", "tracepoint", "lsm", "fmod_ret", "signal", "uprobe"}
+	hookNames    = [...]string{"unspecified", "tracepoint", "lsm", "fmod_ret", "signal", "uprobe", "cgroup"}
 	modeNames    = [...]string{"off", "learn", "audit", "enforce"}
 )
 
@@ -35,7 +35,7 @@ func ParseMode(s string) (Mode, error) {
 // Means says in words what a hook does to a denied operation.
 func (h Hook) Means() string {
 	switch h {
-	case HookLSM, HookFmodRet:
+	case HookLSM, HookFmodRet, HookCgroup:
 		return "the call returns EPERM"
 	case HookSignal:
 		return "SIGKILL before the first instruction"
@@ -43,3 +43,6 @@ func (h Hook) Means() string {
 		return "observed only"
 	}
 }
+
+func (r Role) String() string    { return name([]string{"unknown", "client", "server"}, int(r)) }
+func (l Library) String() string { return name([]string{"unknown", "go", "openssl"}, int(l)) }

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
+	"strings"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
@@ -40,15 +43,18 @@ type Shared struct {
 	Events    *ebpf.Map // ring buffer
 	Lost      *ebpf.Map // per-CPU counters, see bpf/emit.h
 	Workloads *ebpf.Map // cgroup id -> workload, see bpf/workload.h
+	Expected  *ebpf.Map // path of a cgroup -> workload, see bpf/process.bpf.c
 	kernel    *btf.Spec
+	types     *btf.Cache // the same, as the library wants it; nil: read anew
 
-	uprobeMulti bool
+	uprobeMulti, loop bool
 }
 
 const (
 	defaultRingBytes = 4 << 20
 	lostSlots        = 32
 	maxWorkloads     = 16384
+	maxExpected      = 4096
 )
 
 // NewShared makes the shared maps. It needs CAP_BPF (Linux 5.8, CAP_SYS_ADMIN before) and the
@@ -58,10 +64,11 @@ func NewShared(cfg Config) (*Shared, error) {
 	if s.RingBytes == 0 {
 		s.RingBytes = defaultRingBytes
 	}
-	if err := s.loadBTF(); err != nil {
+	var err error
+	if s.kernel, s.types, err = loadBTF(s.BTF); err != nil {
 		return nil, err
 	}
-	s.uprobeMulti = haveUprobeMulti(s.kernel)
+	s.uprobeMulti, s.loop = haveUprobeMulti(s.kernel), haveLoop(s.kernel)
 	// Kernels before 5.11 account maps against the memlock limit.
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("raise memlock limit: %w", err)
@@ -72,7 +79,8 @@ func NewShared(cfg Config) (*Shared, error) {
 	}{
 		{&s.Events, ebpf.MapSpec{Name: "events", Type: ebpf.RingBuf, MaxEntries: uint32(s.RingBytes)}},
 		{&s.Lost, ebpf.MapSpec{Name: "events_lost", Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: lostSlots}},
-		{&s.Workloads, ebpf.MapSpec{Name: "workloads", Type: ebpf.Hash, KeySize: 8, ValueSize: 16, MaxEntries: maxWorkloads, Flags: 1 /* BPF_F_NO_PREALLOC */}},
+		{&s.Workloads, ebpf.MapSpec{Name: "workloads", Type: ebpf.Hash, KeySize: 8, ValueSize: uint32(unsafe.Sizeof(WorkloadState{})), MaxEntries: maxWorkloads}},
+		{&s.Expected, ebpf.MapSpec{Name: "expected", Type: ebpf.LRUHash, KeySize: cgroupPathBytes, ValueSize: uint32(unsafe.Sizeof(WorkloadState{})), MaxEntries: maxExpected}},
 	}
 	for _, m := range specs {
 		made, err := ebpf.NewMap(&m.spec)
@@ -84,34 +92,99 @@ func NewShared(cfg Config) (*Shared, error) {
 	return s, nil
 }
 
-func (s *Shared) loadBTF() error {
-	if s.BTF != "" {
-		spec, err := btf.LoadSpec(s.BTF)
+// ForgetTypes lets go of the kernel's types, several MiB, once everything is loaded. What is loaded
+// after it reads them anew. It must not be called while anything is being loaded.
+func (s *Shared) ForgetTypes() { s.kernel, s.types = nil, nil }
+
+// loadBTF reads the kernel's types. That takes longer than loading a small object does.
+func loadBTF(file string) (*btf.Spec, *btf.Cache, error) {
+	types := btf.NewCache()
+	if file != "" {
+		spec, err := btf.LoadSpec(file)
 		if err != nil {
-			return fmt.Errorf("read BTF file %s: %w", s.BTF, err)
+			return nil, nil, fmt.Errorf("read BTF file %s: %w", file, err)
 		}
-		s.kernel = spec
-		return nil
+		return spec, types, nil
 	}
-	spec, err := btf.LoadKernelSpec()
+	spec, err := types.Kernel()
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, btf.ErrNotFound) || errors.Is(err, ebpf.ErrNotSupported) {
-		return fmt.Errorf("read kernel BTF: %w: the kernel has no /sys/kernel/btf/vmlinux; pass a file with --btf", ErrNotSupported)
+		return nil, nil, fmt.Errorf("read kernel BTF: %w: the kernel has no /sys/kernel/btf/vmlinux; pass a file with --btf", ErrNotSupported)
 	}
 	if err != nil {
-		return fmt.Errorf("read kernel BTF: %w", err)
+		return nil, nil, fmt.Errorf("read kernel BTF: %w", err)
 	}
-	s.kernel = spec
+	return spec, types, nil
+}
+
+// ControllerIndex is the place of a version 1 cgroup controller in css_set.subsys: enum
+// cgroup_subsys_id of this kernel's build. /proc/cgroups does not list every controller any more.
+func ControllerIndex(btfFile, controller string) (uint32, error) {
+	kernel, _, err := loadBTF(btfFile)
+	if err != nil {
+		return 0, err
+	}
+	var ids *btf.Enum
+	if err := kernel.TypeByName("cgroup_subsys_id", &ids); err != nil {
+		return 0, fmt.Errorf("find cgroup controller %s: %w", controller, err)
+	}
+	for _, v := range ids.Values {
+		if v.Name == controller+"_cgrp_id" {
+			return uint32(v.Value), nil
+		}
+	}
+	return 0, fmt.Errorf("find cgroup controller %s: %w by this kernel", controller, ErrNotSupported)
+}
+
+// HasFunction says whether the kernel's types name a function, for example the target of a hook.
+func (s *Shared) HasFunction(name string) bool {
+	var f *btf.Func
+	return s.kernel.TypeByName(name, &f) == nil
+}
+
+// ownStart is our start in clock ticks, proc_pid_stat(5) field 22: with the pid it tells us from a later
+// process of the same pid.
+func ownStart() (uint64, error) {
+	const field = 22 - 3 // the first field behind the name, which may hold spaces, is the third
+	stat, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		return 0, fmt.Errorf("read own start time: %w", err)
+	}
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+	if len(fields) <= field {
+		return 0, fmt.Errorf("read own start time: %d fields in /proc/self/stat", len(fields))
+	}
+	start, err := strconv.ParseUint(fields[field], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read own start time: %w", err)
+	}
+	return start, nil
+}
+
+// Load puts a collection into the kernel and fills to (a bpf2go objects struct).
+func (s *Shared) Load(spec *ebpf.CollectionSpec, to any) error {
+	opts, err := s.prepare(spec)
+	if err != nil {
+		return err
+	}
+	if err := spec.LoadAndAssign(to, opts); err != nil {
+		return fmt.Errorf("load object: %w", err)
+	}
 	return nil
 }
 
-// Load puts a collection into the kernel: it sets the knobs that every object has, replaces the
-// shared maps by ours, and fills to (a bpf2go objects struct).
-func (s *Shared) Load(spec *ebpf.CollectionSpec, to any) error {
+// prepare sets the knobs that every object has and replaces the shared maps by ours.
+func (s *Shared) prepare(spec *ebpf.CollectionSpec) (*ebpf.CollectionOptions, error) {
+	start, err := ownStart()
+	if err != nil {
+		return nil, err
+	}
 	knobs := map[string]any{
+		"agent_start":  start,
 		"hierarchy":    s.Hierarchy,
 		"hierarchy_id": s.HierarchyID,
 		"scoped":       s.Scoped,
 		"agent_tgid":   uint32(os.Getpid()),
+		"can_loop":     s.loop,
 	}
 	for name, value := range knobs {
 		v, ok := spec.Variables[name]
@@ -119,11 +192,11 @@ func (s *Shared) Load(spec *ebpf.CollectionSpec, to any) error {
 			continue
 		}
 		if err := v.Set(value); err != nil {
-			return fmt.Errorf("set knob %s: %w", name, err)
+			return nil, fmt.Errorf("set knob %s: %w", name, err)
 		}
 	}
 	replace := map[string]*ebpf.Map{}
-	for name, m := range map[string]*ebpf.Map{"events": s.Events, "events_lost": s.Lost, "workloads": s.Workloads} {
+	for name, m := range map[string]*ebpf.Map{"events": s.Events, "events_lost": s.Lost, "workloads": s.Workloads, "expected": s.Expected} {
 		if ms, ok := spec.Maps[name]; ok {
 			// The object names the sizes it needs; the shared map has the final word on room.
 			ms.MaxEntries = m.MaxEntries()
@@ -134,20 +207,20 @@ func (s *Shared) Load(spec *ebpf.CollectionSpec, to any) error {
 	if s.uprobeMulti {
 		useUprobeMulti(spec)
 	}
-	opts := &ebpf.CollectionOptions{
+	if !s.loop {
+		dropCallbacks(spec)
+	}
+	return &ebpf.CollectionOptions{
 		MapReplacements: replace,
+		Cache:           s.types,
 		Programs:        ebpf.ProgramOptions{KernelTypes: s.kernel},
-	}
-	if err := spec.LoadAndAssign(to, opts); err != nil {
-		return fmt.Errorf("load object: %w", err)
-	}
-	return nil
+	}, nil
 }
 
 // Close releases the shared maps. Programs that hold them go on until they are closed too.
 func (s *Shared) Close() error {
 	var errs []error
-	for _, m := range []*ebpf.Map{s.Events, s.Lost, s.Workloads} {
+	for _, m := range []*ebpf.Map{s.Events, s.Lost, s.Workloads, s.Expected} {
 		if m != nil {
 			errs = append(errs, m.Close())
 		}

@@ -1,0 +1,67 @@
+# Plumbline. `make demo` shows what it does, `make test` proves it; `make help` lists the rest.
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS  = -s -w -X main.version=$(VERSION)
+
+.DEFAULT_GOAL := build
+.PHONY: help build generate check check-generated test test-host test-vm test-systemd test-programs demo bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build both programs into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/plumbline-agent ./cmd/agent
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/plumbline ./cmd/controlplane
+
+generate: ## compile the BPF programs for amd64 and arm64 (installs clang-19)
+	test/install.sh generate
+	$(GO) generate ./...
+	$(GO) run ./test/fresh -write
+
+check: ## format, vet, lint, rules too, and compare generated files with their sources
+	@test -z "$$($(GO) tool gofumpt -l cmd pkg rules test)" || { $(GO) tool gofumpt -l cmd pkg rules test; echo "check: run gofumpt on these files" >&2; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) run ./cmd/controlplane rules lint --strict --builtin
+	$(GO) run ./cmd/controlplane rules fmt --check rules/
+	$(MAKE) --no-print-directory check-generated
+
+check-generated: ## fail if a BPF source changed after its object was generated
+	$(GO) run ./test/fresh
+
+test: ## install what is needed, run everything, the VM matrix included, end with counts
+	test/install.sh test
+	$(MAKE) --no-print-directory check
+	$(MAKE) --no-print-directory test-host
+	$(MAKE) --no-print-directory test-vm
+	$(MAKE) --no-print-directory test-systemd
+
+test-host: ## the tests of this machine's kernel
+	$(GO) run ./test/suite -race ./...
+
+test-vm: ## the tests and scenarios on every kernel of the matrix
+	test/install.sh test
+	$(GO) run ./test/vm/cmd/matrix -must
+
+test-systemd: ## install the agent as a unit in a VM with systemd, enforce a unit, stop, unload
+	test/install.sh test
+	$(GO) run ./test/vm/cmd/systemd -must
+
+test-programs: ## learn, enforce and attack nginx, PostgreSQL, a JVM, a Go service and cron in a VM
+	test/install.sh programs
+	$(GO) run ./test/vm/cmd/systemd -must -programs all
+
+demo: ## see an attack blocked and its alert arrive; VM=6.1 does it in a VM with LSM enforcement
+	test/install.sh demo
+	$(MAKE) --no-print-directory build
+	CGO_ENABLED=0 $(GO) build -trimpath -buildmode=pie -ldflags '-s -w' -o bin/demo-service ./test/demo/service
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/demo ./test/demo
+	$(if $(VM),test/install.sh test && $(GO) run ./test/vm/cmd/demo -kernel $(VM),bin/demo)
+
+bench: build ## print the table of measured costs; BENCH='-run vm -kernels 6.1' for a part of it
+	test/install.sh test
+	$(GO) run ./test/bench $(BENCH)
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,461 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+
+/*
+ * Files: opened, mapped executable, made, removed, renamed, linked, changed, mounted on. The hooks with
+ * a struct path need CONFIG_SECURITY_PATH.
+ */
+
+#define FMODE_READ 0x1		/* include/linux/fs.h */
+#define FMODE_WRITE 0x2
+#define FMODE_EXEC 0x20
+#define PROT_EXEC 0x4		/* include/uapi/asm-generic/mman-common.h */
+#define VM_EXEC 0x4		/* include/linux/mm.h */
+#define S_IFMT 0170000		/* include/uapi/linux/stat.h */
+#define S_IFDIR 0040000
+#define SB_KERNMOUNT (1 << 22)	/* include/linux/fs.h */
+
+/*
+ * What a workload may do with an inode, so that a repetition costs one lookup and no path. A word is
+ * a hash of (workload, whether it is a container, its generation, that of the rules, mount, epoch) whose low bits say what was allowed: one store replaces it as
+ * a whole. It is of use only while it hashes the same, so that nothing has to be taken back when a
+ * policy changes. LSM programs only: others may not use an inode's storage.
+ */
+#define KNOWN_WORDS 4		/* workloads that share a file side by side */
+#define KNOWN_READ 1
+#define KNOWN_WRITE 2
+#define KNOWN_OPEN (KNOWN_READ | KNOWN_WRITE)
+#define KNOWN_LIBRARY 4
+#define KNOWN_MASK 7
+
+struct known {
+	__u64 words[KNOWN_WORDS];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_INODE_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct known);
+} known_inodes SEC(".maps");
+
+/* Counts what gives many files another path at once: a directory renamed, a mount. */
+volatile __u64 path_epoch;
+/*
+ * By the mount, too: below another one the file has another path. Taken before the question is asked: if
+ * what it stands for changes meanwhile, the answer is not remembered under what came then.
+ */
+static __always_inline __u64 known_tag(struct workload *w, struct vfsmount *mnt)
+{
+	__u64 x = mix(known_secret ^ ((__u64)w->id << 32 | w->generation));
+
+	return mix((mix(x ^ (__u64)mnt ^ (w->flags & WORKLOAD_CONTAINER)) ^ rules >> 32) + path_epoch) & ~(__u64)KNOWN_MASK;
+}
+
+static __always_inline bool is_known(struct known *known, struct workload *w, __u64 tag, __u64 uses)
+{
+	__u64 word;
+
+	if (!known)
+		return false;
+	word = *(volatile __u64 *)&known->words[w->id % KNOWN_WORDS];
+	return (word & ~(__u64)KNOWN_MASK) == tag && (word & uses) == uses;
+}
+
+static __always_inline void note_known(struct known *known, struct workload *w, __u64 tag, __u64 uses)
+{
+	volatile __u64 *word;
+
+	if (!known)
+		return;
+	word = &known->words[w->id % KNOWN_WORDS];
+	if ((*word & ~(__u64)KNOWN_MASK) == tag)
+		uses |= *word & KNOWN_MASK;
+	*word = tag | uses;
+}
+
+/* Whether a mount is the kernel's own, in nobody's tree: its mount namespace is an error number. */
+static __always_inline bool is_internal(struct vfsmount *mnt)
+{
+	return (__u64)BPF_CORE_READ(real_mount(mnt), mnt_ns) >= (__u64)-4095;
+}
+
+/* The mount by which overlayfs reaches one of its layers. */
+static __always_inline bool is_layer(struct vfsmount *mnt)
+{
+	return is_internal(mnt) && !(BPF_CORE_READ(mnt, mnt_root, d_sb, s_flags) & SB_KERNMOUNT);
+}
+
+/*
+ * A file that has no path in the process's tree: what kind of thing it is has to do as its name. What
+ * somebody took out of a tree, or beyond the process's root, is not of the kind of an anonymous file.
+ */
+static __always_inline void name_nameless(struct place *p, struct dentry *dentry, struct vfsmount *mnt)
+{
+	const char *type = BPF_CORE_READ(dentry, d_sb, s_type, name);
+	static const char unlinked[] = "[unlinked]", detached[] = "[detached ";
+	__u32 head = 1;
+	long len;
+
+	__builtin_memset(p->path.path, 0, PATH_BYTES);
+	if (p->access.path_facts & PATH_DETACHED) {
+		__builtin_memcpy(p->path.path, detached, sizeof(detached) - 1);
+		if (is_internal(mnt))
+			__builtin_memset(&p->path.path[1], 0, sizeof(detached) - 2);
+		else
+			head = sizeof(detached) - 1;
+		barrier_var(head);
+		head &= 15;
+		len = bpf_probe_read_kernel_str(&p->path.path[head], 32, type);
+		len = head + (len > 0 ? len - 1 : 0);
+		barrier_var(len);
+		p->path.path[len & 63] = ']';
+		p->access.path_len = (len & 63) + 1;
+		return;
+	}
+	__builtin_memcpy(p->path.path, unlinked, sizeof(unlinked));
+	p->access.path_len = sizeof(unlinked) - 1;
+}
+
+/*
+ * Decides about an operation on a dentry, which was reached by a mount; 0 or -EPERM. A new name, whose
+ * dentry does not stand in the tree yet, is never "unlinked". Not inlined, for the size of the object.
+ */
+static __noinline int check_path(struct question *q, struct dentry *dentry, struct vfsmount *mnt, bool is_new,
+				 __u8 *known)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct fs_struct *fs = BPF_CORE_READ(task, fs);
+	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
+	struct place *p = take_place(q->who);
+	struct answer answer;
+	__u8 facts;
+
+	if (!p)
+		return result(no_place(q->subject));
+	q->place = p;
+	p->access.path_len = resolve_path(&p->walk, dentry, mnt, fs, p->path.path, &facts);
+	if (is_new)
+		facts &= ~PATH_UNLINKED;
+	p->access.path_facts = facts;
+	if (facts & PATH_TRUNCATED)
+		count_lost(FAULT_PATH_TOO_LONG);
+	else if (facts && q->op != OP_LIBRARY)
+		name_nameless(p, dentry, mnt);
+	q->nameless = q->op == OP_LIBRARY ? facts : facts & PATH_TRUNCATED;
+	q->inode = nothing;
+	q->device = nothing;
+	if (inode) {
+		q->inode = BPF_CORE_READ(inode, i_ino);
+		q->device = BPF_CORE_READ(inode, i_sb, s_dev);
+	}
+	decide_path(q, &answer);
+	if (answer.news)
+		tell_path(q, &answer);
+	/* In proc, the name depends on who looks. */
+	if (known)
+		*known = forgotten((__u8)(answer.known && !facts && !p->walk.proc_root));
+	leave_place(p, q->who);
+	return result(verdict_of(&answer));
+}
+
+/* The same for one who may be out of scope, or not held in this. */
+static __always_inline int check_tree(__u8 hook, enum operation op, struct dentry *dentry,
+				      struct vfsmount *mnt, bool is_new)
+{
+	struct question q = { .op = op, .hook = hook, .who = bpf_get_current_pid_tgid() };
+	struct subject subject;
+
+	if (!current_subject(&subject) || !is_asked(&subject, op))
+		return 0;	/* allow: out of scope, the agent, or not ours to hold */
+	q.subject = &subject;
+	return check_path(&q, dentry, mnt, is_new, NULL);
+}
+
+/* A file with several names is never known by its inode: under which of them was it allowed? */
+static __always_inline bool has_one_name(struct inode *inode)
+{
+	return BPF_CORE_READ(inode, i_nlink) == 1;
+}
+
+/* *all_known: so that the inode may remember it. */
+static __always_inline int check_file(struct subject *subject, struct file *file, __u64 uses, __u8 hook,
+				      __u8 *all_known)
+{
+	struct question q = { .hook = hook, .who = bpf_get_current_pid_tgid(), .subject = subject };
+	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
+	struct vfsmount *mnt = BPF_CORE_READ(file, f_path.mnt);
+	bool layer = is_layer(mnt);
+	__u8 one = 0;
+	int err = 0;
+
+	/* A layer's mount does not say by which path the file is reached. */
+	*all_known = forgotten((__u8)(has_one_name(BPF_CORE_READ(file, f_inode)) & !layer));
+	if (layer) {
+		struct backing_file *backing = (void *)file;
+
+		if (!(uses & KNOWN_LIBRARY))
+			return 0;	/* allow: opened by overlayfs, whose own file was asked about */
+		if (bpf_core_field_exists(backing->user_path)) {
+			dentry = BPF_CORE_READ(backing, user_path.dentry);
+			mnt = BPF_CORE_READ(backing, user_path.mnt);
+		}
+	}
+	if (uses & KNOWN_READ) {
+		q.op = OP_READ;
+		err = check_path(&q, dentry, mnt, false, &one);
+		*all_known &= one;
+	}
+	if (!err && uses & KNOWN_WRITE) {
+		q.op = OP_WRITE;
+		err = check_path(&q, dentry, mnt, false, &one);
+		*all_known &= one;
+	}
+	if (!err && uses & KNOWN_LIBRARY) {
+		q.op = OP_LIBRARY;
+		err = check_path(&q, dentry, mnt, false, &one);
+		*all_known &= one;
+	}
+	return err;
+}
+
+/* What an open file is opened for. Programs are asked about when they are executed. */
+static __always_inline __u64 uses_of_open(struct subject *subject, struct file *file)
+{
+	unsigned int mode = file->f_mode;
+	__u64 uses = 0;
+
+	if (!is_asked(subject, OP_READ) && !is_asked(subject, OP_WRITE))
+		return 0;
+	if (file->f_flags & FMODE_EXEC)
+		return 0;
+	if ((file->f_inode->i_mode & S_IFMT) == S_IFDIR)
+		return 0;	/* allow: a listing */
+	if (mode & FMODE_READ && is_asked(subject, OP_READ))
+		uses |= KNOWN_READ;
+	if (mode & FMODE_WRITE && is_asked(subject, OP_WRITE))
+		uses |= KNOWN_WRITE;
+	return uses;
+}
+
+/* In LSM programs only, of an inode that the kernel handed over. */
+#define known_of(inode) bpf_inode_storage_get(&known_inodes, inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE)
+
+SEC("lsm/file_open")
+int BPF_PROG(lsm_file_open, struct file *file)
+{
+	struct subject subject;
+	__u8 uses;
+	__u8 all_known;
+	__u64 tag;
+	int err;
+
+	if (!current_subject(&subject))
+		return 0;	/* allow: out of scope, or the agent itself */
+	uses = forgotten((__u8)uses_of_open(&subject, file));
+	if (!uses)
+		return 0;	/* allow: not ours to hold */
+	tag = known_tag(&subject.workload, BPF_CORE_READ(file, f_path.mnt));
+	if (is_known(known_of(file->f_inode), &subject.workload, tag, uses))
+		return 0;	/* allow: known */
+	err = check_file(&subject, file, uses & KNOWN_OPEN, HOOK_LSM, &all_known);
+	if (!err && all_known)
+		note_known(known_of(file->f_inode), &subject.workload, tag, uses);
+	return err;
+}
+
+SEC("fmod_ret/security_file_open")
+int BPF_PROG(fmod_file_open, struct file *file)
+{
+	struct subject subject;
+	__u8 uses;
+	__u8 all_known;
+
+	if (!current_subject(&subject))
+		return 0;	/* allow: out of scope, or the agent itself */
+	uses = forgotten((__u8)uses_of_open(&subject, file));
+	if (!uses)
+		return 0;	/* allow: not ours to hold */
+	return check_file(&subject, file, uses & KNOWN_OPEN, HOOK_FMOD_RET, &all_known);
+}
+
+/* Whether a mapping is one of a library: of a file other than the program that runs. */
+static __always_inline bool is_library(struct subject *subject, struct file *file)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	if (!current_subject(subject) || !is_asked(subject, OP_LIBRARY))
+		return false;
+	return BPF_CORE_READ(file, f_inode) != BPF_CORE_READ(task, mm, exe_file, f_inode);
+}
+
+SEC("lsm/mmap_file")
+int BPF_PROG(lsm_mmap_file, struct file *file, unsigned long reqprot, unsigned long prot)
+{
+	struct subject subject;
+	__u8 all_known;
+	__u64 tag;
+	int err;
+
+	if (!file || !(prot & PROT_EXEC) || !is_library(&subject, file))
+		return 0;	/* allow: anonymous, not executable, out of scope, or the program itself */
+	tag = known_tag(&subject.workload, BPF_CORE_READ(file, f_path.mnt));
+	if (is_known(known_of(file->f_inode), &subject.workload, tag, KNOWN_LIBRARY))
+		return 0;	/* allow: known */
+	err = check_file(&subject, file, KNOWN_LIBRARY, HOOK_LSM, &all_known);
+	if (!err && all_known)
+		note_known(known_of(file->f_inode), &subject.workload, tag, KNOWN_LIBRARY);
+	return err;
+}
+
+SEC("fmod_ret/security_mmap_file")
+int BPF_PROG(fmod_mmap_file, struct file *file, unsigned long prot)
+{
+	struct subject subject;
+	__u8 all_known;
+
+	if (!file || !(prot & PROT_EXEC) || !is_library(&subject, file))
+		return 0;	/* allow: as above */
+	return check_file(&subject, file, KNOWN_LIBRARY, HOOK_FMOD_RET, &all_known);
+}
+
+/* A mapping is made executable later. */
+static __always_inline int on_file_mprotect(__u8 hook, struct vm_area_struct *vma, unsigned long prot)
+{
+	struct file *file = BPF_CORE_READ(vma, vm_file);
+	struct subject subject;
+	__u8 all_known;
+
+	if (!file || !(prot & PROT_EXEC) || BPF_CORE_READ(vma, vm_flags) & VM_EXEC)
+		return 0;	/* allow: anonymous, not executable, or asked about before */
+	if (!is_library(&subject, file))
+		return 0;	/* allow: out of scope, or the program itself */
+	return check_file(&subject, file, KNOWN_LIBRARY, hook, &all_known);
+}
+
+ENFORCE(file_mprotect, ARGS(vma, prot), struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot)
+
+static __always_inline int on_path_mknod(__u8 hook, const struct path *dir, struct dentry *dentry)
+{
+	return check_tree(hook, OP_CREATE, dentry, BPF_CORE_READ(dir, mnt), true);
+}
+
+static __always_inline int on_path_mkdir(__u8 hook, const struct path *dir, struct dentry *dentry)
+{
+	return check_tree(hook, OP_CREATE, dentry, BPF_CORE_READ(dir, mnt), true);
+}
+
+static __always_inline int on_path_symlink(__u8 hook, const struct path *dir, struct dentry *dentry)
+{
+	return check_tree(hook, OP_CREATE, dentry, BPF_CORE_READ(dir, mnt), true);
+}
+
+static __always_inline int on_path_unlink(__u8 hook, const struct path *dir, struct dentry *dentry)
+{
+	return check_tree(hook, OP_DELETE, dentry, BPF_CORE_READ(dir, mnt), false);
+}
+
+static __always_inline int on_path_rmdir(__u8 hook, const struct path *dir, struct dentry *dentry)
+{
+	return check_tree(hook, OP_DELETE, dentry, BPF_CORE_READ(dir, mnt), false);
+}
+
+static __always_inline int on_path_truncate(__u8 hook, const struct path *path)
+{
+	return check_tree(hook, OP_WRITE, BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt), false);
+}
+
+static __always_inline int on_path_chmod(__u8 hook, const struct path *path)
+{
+	return check_tree(hook, OP_ATTRIBUTES, BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt), false);
+}
+
+static __always_inline int on_path_chown(__u8 hook, const struct path *path)
+{
+	return check_tree(hook, OP_ATTRIBUTES, BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt), false);
+}
+
+static __always_inline int on_path_chroot(__u8 hook, const struct path *path)
+{
+	return check_tree(hook, OP_MOUNT, BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt), false);
+}
+
+static __always_inline int on_path_link(__u8 hook, struct dentry *old, const struct path *dir,
+					struct dentry *new)
+{
+	struct vfsmount *mnt = BPF_CORE_READ(dir, mnt);	/* a link does not cross mounts */
+
+	return check_tree(hook, OP_LINK, old, mnt, false) ?: check_tree(hook, OP_LINK, new, mnt, true);
+}
+
+static __always_inline int on_path_rename(__u8 hook, const struct path *old_dir, struct dentry *old,
+					  const struct path *new_dir, struct dentry *new)
+{
+	return check_tree(hook, OP_RENAME, old, BPF_CORE_READ(old_dir, mnt), false) ?:
+	       check_tree(hook, OP_RENAME, new, BPF_CORE_READ(new_dir, mnt), true);
+}
+
+ENFORCE(path_mknod, ARGS(dir, dentry), const struct path *dir, struct dentry *dentry)
+ENFORCE(path_mkdir, ARGS(dir, dentry), const struct path *dir, struct dentry *dentry)
+ENFORCE(path_symlink, ARGS(dir, dentry), const struct path *dir, struct dentry *dentry)
+ENFORCE(path_unlink, ARGS(dir, dentry), const struct path *dir, struct dentry *dentry)
+ENFORCE(path_rmdir, ARGS(dir, dentry), const struct path *dir, struct dentry *dentry)
+ENFORCE(path_truncate, path, const struct path *path)
+ENFORCE(path_chmod, path, const struct path *path)
+ENFORCE(path_chown, path, const struct path *path)
+ENFORCE(path_chroot, path, const struct path *path)
+ENFORCE(path_link, ARGS(old, dir, new), struct dentry *old, const struct path *dir, struct dentry *new)
+ENFORCE(path_rename, ARGS(old_dir, old, new_dir, new), const struct path *old_dir, struct dentry *old,
+	const struct path *new_dir, struct dentry *new)
+
+/* A mount gives files other paths, whoever makes it. */
+static __always_inline int on_mount(__u8 hook, const struct path *on)
+{
+	__sync_fetch_and_add(&path_epoch, 1);
+	return check_tree(hook, OP_MOUNT, BPF_CORE_READ(on, dentry), BPF_CORE_READ(on, mnt), false);
+}
+
+static __always_inline int on_sb_mount(__u8 hook, const struct path *path)
+{
+	return on_mount(hook, path);
+}
+
+static __always_inline int on_move_mount(__u8 hook, const struct path *to)
+{
+	return on_mount(hook, to);
+}
+
+static __always_inline int on_sb_pivotroot(__u8 hook, const struct path *new)
+{
+	return on_mount(hook, new);
+}
+
+static __always_inline int on_sb_umount(__u8 hook, struct vfsmount *mnt)
+{
+	__sync_fetch_and_add(&path_epoch, 1);
+	return check_tree(hook, OP_MOUNT, BPF_CORE_READ(mnt, mnt_root), mnt, false);
+}
+
+ENFORCE(sb_mount, path, const char *dev_name, const struct path *path)
+ENFORCE(move_mount, to, const struct path *from, const struct path *to)
+ENFORCE(sb_pivotroot, new, const struct path *old, const struct path *new)
+ENFORCE(sb_umount, mnt, struct vfsmount *mnt)
+
+/* Nothing is decided here: the inode forgets what it was allowed as under its old name. */
+SEC("lsm/inode_rename")
+int BPF_PROG(lsm_inode_rename, struct inode *old_dir, struct dentry *old, struct inode *new_dir,
+	     struct dentry *new)
+{
+	if ((BPF_CORE_READ(old, d_inode, i_mode) & S_IFMT) == S_IFDIR)
+		__sync_fetch_and_add(&path_epoch, 1);
+	else
+		bpf_inode_storage_delete(&known_inodes, old->d_inode);
+	return 0;
+}
+
+SEC("lsm/inode_link")
+int BPF_PROG(lsm_inode_link, struct dentry *old)
+{
+	bpf_inode_storage_delete(&known_inodes, old->d_inode);
+	return 0;
+}

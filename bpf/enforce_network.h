@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+
+/*
+ * Sockets: Internet addresses, and Unix sockets. The cgroup hooks see what the LSM hook of connect does
+ * not: TCP Fast Open, and datagrams without connect. Where there is no version 2 tree to attach them to,
+ * pkg/enforce loads the programs of socket_connect and socket_bind instead.
+ */
+
+#define AF_UNIX 1		/* include/linux/socket.h */
+#define AF_INET 2
+#define AF_INET6 10
+#define SOCK_STREAM 1		/* include/linux/net.h */
+#define SOCK_DGRAM 2
+#define IPPROTO_TCP 6		/* include/uapi/linux/in.h */
+#define IPPROTO_UDP 17
+
+#define IPPROTO_MPTCP 262
+
+#define CGROUP_ALLOW 1
+#define CGROUP_DENY 0
+
+/*
+ * Protocol and port as keys have them. Whether a TCP socket may use several paths is between the kernels:
+ * where MPTCP does not work, programs take TCP, and Linux hands some calls on to a TCP socket within.
+ */
+static __always_inline __u32 protocol_and_port(__u32 protocol, __u16 port)
+{
+	if (protocol == IPPROTO_MPTCP)
+		protocol = IPPROTO_TCP;
+	return protocol << 16 | port;
+}
+
+/* Decides about place->fact; an enum verdict, or VERDICT_KILL. Not inlined, for the size of the object. */
+static __noinline int check_fact(struct question *q)
+{
+	struct place *p = q->place;
+	struct answer answer;
+
+	decide_fact(q, &answer);
+	if (answer.news)
+		tell_fact(q, &answer);
+	leave_place(p, q->who);
+	return verdict_of(&answer);
+}
+
+static __always_inline void put_ipv4(struct fact_key *key, __be32 address)
+{
+	__u32 *words = (__u32 *)key->address;
+
+	words[0] = 0;
+	words[1] = 0;
+	words[2] = bpf_htonl(0xffff);
+	words[3] = address;
+}
+
+/* The tgid of the helper is not to be had in cgroup programs before 6.10. */
+static __always_inline __u64 read_pid_tgid(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return (__u64)BPF_CORE_READ(task, tgid) << 32 | (__u32)BPF_CORE_READ(task, pid);
+}
+
+static __always_inline int check_sock_addr(struct bpf_sock_addr *ctx, enum operation op, bool ipv6)
+{
+	struct question q = { .op = op, .hook = HOOK_CGROUP };
+	__u16 port = bpf_ntohs((__u16)ctx->user_port);
+	struct subject subject;
+	int verdict;
+
+	if (!port)
+		return CGROUP_ALLOW;	/* allow: nobody is reached there; bind: the kernel chooses */
+	if (!find_subject(&subject) || !is_asked(&subject, op))
+		return CGROUP_ALLOW;	/* allow: out of scope, or not ours to hold */
+	q.who = read_pid_tgid();
+	if (is_agent(q.who >> 32))
+		return CGROUP_ALLOW;	/* allow: the agent itself */
+	q.subject = &subject;
+	q.place = take_place(q.who);
+	if (!q.place)
+		return is_denied(no_place(&subject)) ? CGROUP_DENY : CGROUP_ALLOW;
+	q.place->fact.value = protocol_and_port(ctx->protocol, port);
+	if (ipv6) {
+		__u32 *words = (__u32 *)q.place->fact.address;
+
+		words[0] = ctx->user_ip6[0];
+		words[1] = ctx->user_ip6[1];
+		words[2] = ctx->user_ip6[2];
+		words[3] = ctx->user_ip6[3];
+	} else {
+		put_ipv4(&q.place->fact, ctx->user_ip4);
+	}
+	verdict = check_fact(&q);
+	return is_denied(verdict) ? CGROUP_DENY : CGROUP_ALLOW;
+}
+
+SEC("cgroup/connect4")
+int cgroup_connect4(struct bpf_sock_addr *ctx)
+{
+	return check_sock_addr(ctx, OP_CONNECT, false);
+}
+
+SEC("cgroup/connect6")
+int cgroup_connect6(struct bpf_sock_addr *ctx)
+{
+	return check_sock_addr(ctx, OP_CONNECT, true);
+}
+
+SEC("cgroup/sendmsg4")
+int cgroup_sendmsg4(struct bpf_sock_addr *ctx)
+{
+	return check_sock_addr(ctx, OP_SEND, false);
+}
+
+SEC("cgroup/sendmsg6")
+int cgroup_sendmsg6(struct bpf_sock_addr *ctx)
+{
+	return check_sock_addr(ctx, OP_SEND, true);
+}
+
+SEC("cgroup/bind4")
+int cgroup_bind4(struct bpf_sock_addr *ctx)
+{
+	return check_sock_addr(ctx, OP_BIND, false);
+}
+
+SEC("cgroup/bind6")
+int cgroup_bind6(struct bpf_sock_addr *ctx)
+{
+	return check_sock_addr(ctx, OP_BIND, true);
+}
+
+/* begin a question about a fact in an LSM program; false: there is nothing to ask. */
+static __always_inline bool ask_fact(struct question *q, struct subject *subject)
+{
+	q->who = bpf_get_current_pid_tgid();
+	q->subject = subject;
+	if (!current_subject(subject) || !is_asked(subject, q->op))
+		return false;
+	q->place = take_place(q->who);
+	if (q->place)
+		__builtin_memset(q->place->fact.address, 0, sizeof(q->place->fact.address));
+	return true;
+}
+
+/* include/uapi/linux/in.h and in6.h: struct sockaddr_in and sockaddr_in6 begin alike. */
+struct any_sockaddr {
+	__u16 family;
+	__be16 port;
+	__be32 ipv4;		/* IPv6: flow information */
+	__u8 ipv6[16];
+};
+
+/* Of connect and bind with a sockaddr, which the kernel has copied already. */
+static __always_inline int check_sockaddr(__u8 hook, enum operation op, struct socket *sock,
+					  struct sockaddr *address)
+{
+	struct question q = { .op = op, .hook = hook };
+	struct any_sockaddr a = {};
+	struct subject subject;
+
+	if (bpf_probe_read_kernel(&a, __builtin_offsetof(struct any_sockaddr, ipv6), address))
+		return 0;	/* allow: shorter than an address, the kernel refuses it */
+	if ((a.family != AF_INET && a.family != AF_INET6) || !a.port)
+		return 0;	/* allow: asked about elsewhere, or nobody is reached */
+	if (!ask_fact(&q, &subject))
+		return 0;	/* allow: out of scope, the agent, or not ours to hold */
+	if (!q.place)
+		return result(no_place(&subject));
+	q.place->fact.value = protocol_and_port(BPF_CORE_READ(sock, sk, sk_protocol), bpf_ntohs(a.port));
+	if (a.family == AF_INET)
+		put_ipv4(&q.place->fact, a.ipv4);
+	else
+		bpf_probe_read_kernel(q.place->fact.address, 16,
+				      (void *)address + __builtin_offsetof(struct any_sockaddr, ipv6));
+	return result(check_fact(&q));
+}
+
+static __always_inline int on_socket_connect(__u8 hook, struct socket *sock, struct sockaddr *address)
+{
+	return check_sockaddr(hook, OP_CONNECT, sock, address);
+}
+
+static __always_inline int on_socket_bind(__u8 hook, struct socket *sock, struct sockaddr *address)
+{
+	return check_sockaddr(hook, OP_BIND, sock, address);
+}
+
+ENFORCE(socket_connect, ARGS(sock, address), struct socket *sock, struct sockaddr *address)
+ENFORCE(socket_bind, ARGS(sock, address), struct socket *sock, struct sockaddr *address)
+
+static __always_inline int on_socket_listen(__u8 hook, struct socket *sock)
+{
+	struct question q = { .op = OP_LISTEN, .hook = hook };
+	struct sock *sk = BPF_CORE_READ(sock, sk);
+	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
+	__u16 port = BPF_CORE_READ(sk, __sk_common.skc_num);
+	struct subject subject;
+
+	if ((family != AF_INET && family != AF_INET6) || !port)
+		return 0;	/* allow: not the Internet, or the kernel chooses */
+	if (!ask_fact(&q, &subject))
+		return 0;	/* allow: out of scope, the agent, or not ours to hold */
+	if (!q.place)
+		return result(no_place(&subject));
+	q.place->fact.value = protocol_and_port(BPF_CORE_READ(sk, sk_protocol), port);
+	if (family == AF_INET)
+		put_ipv4(&q.place->fact, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
+	else
+		bpf_core_read(q.place->fact.address, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+	return result(check_fact(&q));
+}
+
+ENFORCE(socket_listen, sock, struct socket *sock)
+
+/* Sockets other than TCP, UDP and Unix ones: raw, packet, netlink and what else there is. */
+static __always_inline int on_socket_create(__u8 hook, int family, int type, int protocol, int kern)
+{
+	struct question q = { .op = OP_SOCKET, .hook = hook };
+	struct subject subject;
+
+	if (kern || family == AF_UNIX)
+		return 0;	/* allow: the kernel's own, or asked about by name */
+	if ((family == AF_INET || family == AF_INET6) && (type == SOCK_STREAM || type == SOCK_DGRAM))
+		return 0;	/* allow: asked about by address */
+	if (!ask_fact(&q, &subject))
+		return 0;	/* allow: out of scope, the agent, or not ours to hold */
+	if (!q.place)
+		return result(no_place(&subject));
+	q.place->fact.value = (family & 0xff) << 16 | (type & 0xff) << 8 | (protocol & 0xff);
+	return result(check_fact(&q));
+}
+
+ENFORCE(socket_create, ARGS(family, type, protocol, kern), int family, int type, int protocol, int kern)
+
+/*
+ * Unix sockets of the abstract name space: '@' and the name, zeroes in it too. sun_path: with its first zero.
+ * Not inlined: beside check_path, there is no room for it on the stack.
+ */
+static __noinline int check_abstract(struct question *q, const void *sun_path, __u32 len)
+{
+	struct place *p = take_place(q->who);
+	struct answer answer;
+
+	if (!p)
+		return result(no_place(q->subject));
+	q->place = p;
+	__builtin_memset(p->path.path, 0, PATH_BYTES);
+	barrier_var(len);
+	len &= 127;	/* at most 108, the size of sun_path */
+	if (bpf_probe_read_kernel(p->path.path, len, sun_path))
+		count_lost(FAULT_READ);
+	p->path.path[0] = '@';
+	p->access.path_len = len;
+	p->access.path_facts = 0;
+	decide_path(q, &answer);
+	if (answer.news)
+		tell_path(q, &answer);
+	leave_place(p, q->who);
+	return result(verdict_of(&answer));
+}
+
+/* A Unix socket: by its path in the tree, or by its abstract name with '@' before it. */
+static __always_inline int check_unix(__u8 hook, struct sock *sk)
+{
+	struct question q = { .op = OP_UNIX_CONNECT, .hook = hook, .who = bpf_get_current_pid_tgid() };
+	struct unix_sock *other = (void *)sk;
+	struct dentry *dentry = BPF_CORE_READ(other, path.dentry);
+	struct unix_address *address = BPF_CORE_READ(other, addr);
+	struct subject subject;
+
+	if (!dentry && !address)
+		return 0;	/* allow: nameless, so it was handed over */
+	if (!current_subject(&subject) || !is_asked(&subject, OP_UNIX_CONNECT))
+		return 0;	/* allow: out of scope, the agent, or not ours to hold */
+	q.subject = &subject;
+	if (dentry)
+		return check_path(&q, dentry, BPF_CORE_READ(other, path.mnt), false, NULL);
+	return check_abstract(&q, __builtin_preserve_access_index(&address->name[0].sun_path),
+			      BPF_CORE_READ(address, len) - sizeof(unsigned short));
+}
+
+static __always_inline int on_unix_stream_connect(__u8 hook, struct sock *other)
+{
+	return check_unix(hook, other);
+}
+
+static __always_inline int on_unix_may_send(__u8 hook, struct socket *other)
+{
+	return check_unix(hook, BPF_CORE_READ(other, sk));
+}
+
+/* User ABI: include/uapi/linux/un.h. */
+struct unix_sockaddr {
+	__u16 family;
+	char path[108];
+};
+
+/* An abstract name. One in the tree is a file that is made, and asked about as such. */
+static __always_inline int on_unix_bind(__u8 hook, struct socket *sock, struct sockaddr *address, int len)
+{
+	struct question q = { .op = OP_UNIX_BIND, .hook = hook, .who = bpf_get_current_pid_tgid() };
+	struct unix_sockaddr *name = (void *)address;
+	struct subject subject;
+	__u16 family;
+	char first;
+
+	if (BPF_CORE_READ(sock, sk, __sk_common.skc_family) != AF_UNIX)
+		return 0;	/* allow: asked about by address */
+	if (len <= (int)sizeof(family) || len > (int)sizeof(*name))
+		return 0;	/* allow: the kernel chooses a name, or refuses the address */
+	if (bpf_probe_read_kernel(&family, sizeof(family), &name->family) || family != AF_UNIX)
+		return 0;	/* allow: the kernel refuses it */
+	if (bpf_probe_read_kernel(&first, 1, &name->path) || first)
+		return 0;	/* allow: asked about when the file is made */
+	if (!current_subject(&subject) || !is_asked(&subject, OP_UNIX_BIND))
+		return 0;	/* allow: out of scope, the agent, or not ours to hold */
+	q.subject = &subject;
+	return check_abstract(&q, &name->path, len - sizeof(family));
+}
+
+/* Apart from the hook of addresses, whose part cgroup hooks may play. */
+SEC("lsm/socket_bind")
+int BPF_PROG(lsm_unix_bind, struct socket *sock, struct sockaddr *address, int len)
+{
+	return on_unix_bind(HOOK_LSM, sock, address, len);
+}
+
+SEC("fmod_ret/security_socket_bind")
+int BPF_PROG(fmod_unix_bind, struct socket *sock, struct sockaddr *address, int len)
+{
+	return on_unix_bind(HOOK_FMOD_RET, sock, address, len);
+}
+
+ENFORCE(unix_stream_connect, other, struct sock *sock, struct sock *other)
+ENFORCE(unix_may_send, other, struct socket *sock, struct socket *other)

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+
+/* What a process does with its privileges, and to other processes and the kernel. */
+
+#define CAP_OPT_NOAUDIT 2	/* include/linux/security.h: a look, not a use */
+#define PTRACE_MODE_ATTACH 2	/* include/linux/ptrace.h */
+#define CLONE_INTO_CGROUP 0x200000000ULL	/* include/uapi/linux/sched.h */
+
+/* 0 or -EPERM. */
+static __always_inline int check_number(__u8 hook, enum operation op, __u32 value)
+{
+	struct question q = { .op = op, .hook = hook };
+	struct subject subject;
+
+	if (!ask_fact(&q, &subject))
+		return 0;	/* allow: out of scope, the agent, or not ours to hold */
+	if (!q.place)
+		return result(no_place(&subject));
+	q.place->fact.value = value;
+	return result(check_fact(&q));
+}
+
+/* Called last, after the capability was found to be there. */
+static __always_inline int on_capable(__u8 hook, int cap, unsigned int opts)
+{
+	if (opts & CAP_OPT_NOAUDIT)
+		return 0;	/* allow: nothing depends on it */
+	return check_number(hook, OP_CAPABILITY, cap);
+}
+
+ENFORCE(capable, ARGS(cap, opts), const struct cred *cred, struct user_namespace *ns, int cap, unsigned int opts)
+
+/* 0, or PTRACE_KEY_OTHER if the task is in another workload than the current one. */
+static __always_inline __u32 stranger(struct task_struct *task)
+{
+	__u64 theirs = task_cgroup_id(task), ours = current_cgroup_id();
+	struct workload *them = bpf_map_lookup_elem(&workloads, &theirs);
+	struct workload *us = bpf_map_lookup_elem(&workloads, &ours);
+
+	return them && us && them->id == us->id ? 0 : PTRACE_KEY_OTHER;
+}
+
+/*
+ * Containers may not signal the agent and not look into it, whatever their mode is: the one thing that is
+ * denied without a baseline. The host's administrator may.
+ */
+static __always_inline bool attacks_agent(struct task_struct *target)
+{
+	struct subject subject;
+
+	if (BPF_CORE_READ(target, tgid) != agent_tgid || start_ticks(target) != agent_start)
+		return false;
+	return current_subject(&subject) && subject.workload.flags & WORKLOAD_CONTAINER &&
+	       bpf_ktime_get_ns() >= paused_until;
+}
+
+/* Denies, and tells as an operation outside of the baseline. */
+static __always_inline int protect_agent(__u8 hook, enum operation op, __u32 value)
+{
+	struct question q = { .op = op, .hook = hook, .who = bpf_get_current_pid_tgid() };
+	struct answer answer = { .verdict = VERDICT_DENY };
+	struct subject subject;
+	struct tally *tally;
+
+	if (!current_subject(&subject))
+		return -EPERM;	/* deny: it was in scope a moment ago */
+	q.subject = &subject;
+	q.place = take_place(q.who);
+	if (!q.place)
+		return -EPERM;	/* deny: nobody has to be asked */
+	__builtin_memset(q.place->fact.address, 0, sizeof(q.place->fact.address));
+	q.place->fact.workload = subject.workload.id;
+	q.place->fact.generation = subject.workload.generation;
+	q.place->fact.operation = op;
+	q.place->fact.value = value;
+	tally = tally_of(subject.workload.id);
+	if (tally)
+		tally->denied++;
+	if (tell(&told_facts, &q.place->fact, &answer))
+		tell_fact(&q, &answer);
+	leave_place(q.place, q.who);
+	return -EPERM;
+}
+
+static __always_inline int on_ptrace_access_check(__u8 hook, struct task_struct *child, unsigned int mode)
+{
+	__u32 use = mode & PTRACE_MODE_ATTACH ? PTRACE_KEY_ATTACH : PTRACE_KEY_READ;
+
+	if (attacks_agent(child))
+		return protect_agent(hook, OP_PTRACE, use | PTRACE_KEY_OTHER);
+	return check_number(hook, OP_PTRACE, use | stranger(child));
+}
+
+static __always_inline int on_ptrace_traceme(__u8 hook, struct task_struct *parent)
+{
+	return check_number(hook, OP_PTRACE, PTRACE_KEY_ATTACH | stranger(parent));
+}
+
+ENFORCE(ptrace_access_check, ARGS(child, mode), struct task_struct *child, unsigned int mode)
+ENFORCE(ptrace_traceme, parent, struct task_struct *parent)
+
+static __always_inline int on_task_kill(__u8 hook, struct task_struct *target, int sig)
+{
+	if (!sig || !stranger(target))
+		return 0;	/* allow: a look, or among its own */
+	if (attacks_agent(target))
+		return protect_agent(hook, OP_SIGNAL, sig);
+	return check_number(hook, OP_SIGNAL, sig);
+}
+
+ENFORCE(task_kill, ARGS(target, sig), struct task_struct *target, struct kernel_siginfo *info, int sig)
+
+static __always_inline int on_userns_create(__u8 hook, const struct cred *cred)
+{
+	return check_number(hook, OP_USERNS, 0);
+}
+
+ENFORCE_AT(userns_create, security_create_user_ns, cred, const struct cred *cred)
+
+static __always_inline int on_kernel_read_file(__u8 hook, enum kernel_read_file_id id)
+{
+	if (id != bpf_core_enum_value(enum kernel_read_file_id, READING_MODULE))
+		return 0;	/* allow: firmware and the like, which the kernel asks for */
+	return check_number(hook, OP_MODULE, 0);
+}
+
+static __always_inline int on_kernel_load_data(__u8 hook, enum kernel_load_data_id id)
+{
+	if (id != bpf_core_enum_value(enum kernel_load_data_id, LOADING_MODULE))
+		return 0;	/* allow: firmware and the like, which the kernel asks for */
+	return check_number(hook, OP_MODULE, 0);
+}
+
+ENFORCE(kernel_read_file, id, struct file *file, enum kernel_read_file_id id)
+ENFORCE(kernel_load_data, id, enum kernel_load_data_id id)
+
+static __always_inline int on_bpf(__u8 hook, int cmd)
+{
+	return check_number(hook, OP_BPF, cmd);
+}
+
+ENFORCE(bpf, cmd, int cmd)
+
+static __always_inline int on_perf_event_open(__u8 hook)
+{
+	return check_number(hook, OP_PERF, 0);
+}
+
+SEC("lsm/perf_event_open")
+int BPF_PROG(lsm_perf_event_open)
+{
+	return on_perf_event_open(HOOK_LSM);
+}
+
+SEC("fmod_ret/security_perf_event_open")
+int BPF_PROG(fmod_perf_event_open)
+{
+	return on_perf_event_open(HOOK_FMOD_RET);
+}
+
+/* io_uring and userfaultfd have no hooks of their own; their files have, by name. Linux 5.12. */
+static __always_inline int on_inode_init_security_anon(__u8 hook, const struct qstr *qstr)
+{
+	const unsigned char *name = BPF_CORE_READ(qstr, name);
+	char text[16] = {};
+
+	bpf_probe_read_kernel_str(text, sizeof(text), name);
+	if (!__builtin_memcmp(text, "[io_uring]", 11))
+		return check_number(hook, OP_IO_URING, 0);
+	if (!__builtin_memcmp(text, "[userfaultfd]", 14))
+		return check_number(hook, OP_USERFAULTFD, 0);
+	return 0;	/* allow: another kind of anonymous file */
+}
+
+ENFORCE(inode_init_security_anon, name, struct inode *inode, const struct qstr *name)
+
+static __always_inline int on_task_fix_setuid(__u8 hook, struct cred *new, const struct cred *old)
+{
+	__u32 uid = BPF_CORE_READ(new, uid.val);
+
+	if (uid == BPF_CORE_READ(old, uid.val))
+		return 0;	/* allow: the same user */
+	return check_number(hook, OP_SETUID, uid);
+}
+
+static __always_inline int on_task_fix_setgid(__u8 hook, struct cred *new, const struct cred *old)
+{
+	__u32 gid = BPF_CORE_READ(new, gid.val);
+
+	if (gid == BPF_CORE_READ(old, gid.val))
+		return 0;	/* allow: the same group */
+	return check_number(hook, OP_SETGID, gid);
+}
+
+ENFORCE(task_fix_setuid, ARGS(new, old), struct cred *new, const struct cred *old)
+ENFORCE(task_fix_setgid, ARGS(new, old), struct cred *new, const struct cred *old)
+
+/*
+ * A process that makes another one in a cgroup of its choice, which may belong to no workload. The hook
+ * does not know which; writing to cgroup.procs, the older way, is asked about by path.
+ */
+static __always_inline int on_task_alloc(__u8 hook, unsigned long clone_flags)
+{
+	struct question q = { .op = OP_WRITE, .hook = hook, .who = bpf_get_current_pid_tgid() };
+	static const char name[] = "[cgroup]";
+	struct subject subject;
+	struct answer answer;
+	struct place *p;
+
+	if (!(clone_flags & CLONE_INTO_CGROUP))
+		return 0;	/* allow: it stays in the workload */
+	if (!current_subject(&subject) || !is_asked(&subject, OP_WRITE))
+		return 0;	/* allow: out of scope, the agent, or not ours to hold */
+	q.subject = &subject;
+	p = take_place(q.who);
+	if (!p)
+		return result(no_place(&subject));
+	q.place = p;
+	__builtin_memset(p->path.path, 0, PATH_BYTES);
+	__builtin_memcpy(p->path.path, name, sizeof(name));
+	p->access.path_len = sizeof(name) - 1;
+	p->access.path_facts = 0;
+	decide_path(&q, &answer);
+	if (answer.news)
+		tell_path(&q, &answer);
+	leave_place(p, q.who);
+	return result(verdict_of(&answer));
+}
+
+ENFORCE(task_alloc, clone_flags, struct task_struct *task, unsigned long clone_flags)

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+
+/* The record of a new image (EVENT_EXEC), or of an attempt to load one (EVENT_EXEC_CHECK). */
+
+#define ARGS_BYTES 1024		/* arguments beyond it are cut; the flag says so */
+
+#define EXEC_ARGS_TRUNCATED 1
+#define EXEC_SCRIPT 2		/* filename names a script that path interprets */
+
+/* Sent up to .args, then args_len bytes of it. */
+struct exec_event {
+	struct event_header header;
+	__u64 start_ticks;	/* as /proc/PID/stat field 22: 100 a second since boot */
+	__u64 inode;
+	__u64 changed_ns;	/* the inode's ctime, nanoseconds since 1970: of content, attributes or name */
+	__u32 device;
+	__u32 ppid;
+	__u32 uid;
+	__u16 path_len;
+	__u16 filename_len;
+	__u16 cwd_len;
+	__u16 args_len;
+	__u8 path_facts;	/* PATH_* */
+	__u8 flags;		/* EXEC_* */
+	__u16 repeated;		/* of an EVENT_EXEC_CHECK: equal ones since the last that was sent */
+	char comm[TASK_COMM_LEN];
+	char path[PATH_BYTES];
+	char filename[PATH_BYTES];
+	char cwd[PATH_BYTES];
+	char args[ARGS_BYTES];
+};
+
+#define EXEC_FIXED_BYTES __builtin_offsetof(struct exec_event, args)
+
+#define NSEC_PER_SEC 1000000000ULL
+#define CTIME_NSEC 0x7fffffff	/* include/linux/fs.h: I_CTIME_QUERIED is the bit above */
+
+static __always_inline __u64 changed_at(struct inode *inode)
+{
+	struct inode___integers *integers = (void *)inode;
+	struct inode___renamed *renamed = (void *)inode;
+
+	if (bpf_core_field_exists(integers->i_ctime_sec))
+		return BPF_CORE_READ(integers, i_ctime_sec) * NSEC_PER_SEC +
+		       (BPF_CORE_READ(integers, i_ctime_nsec) & CTIME_NSEC);
+	if (bpf_core_field_exists(renamed->__i_ctime))
+		return BPF_CORE_READ(renamed, __i_ctime.tv_sec) * NSEC_PER_SEC +
+		       BPF_CORE_READ(renamed, __i_ctime.tv_nsec);
+	return BPF_CORE_READ(inode, i_ctime.tv_sec) * NSEC_PER_SEC + BPF_CORE_READ(inode, i_ctime.tv_nsec);
+}
+
+/* Everything but header, args and cwd; the same for an attempt and for the new image. */
+static __always_inline void describe_exec(struct exec_event *e, struct walk *w,
+					  struct task_struct *task, struct linux_binprm *bprm)
+{
+	const char *filename = BPF_CORE_READ(bprm, filename);
+	struct file *file = BPF_CORE_READ(bprm, file);
+	struct fs_struct *fs = BPF_CORE_READ(task, fs);
+	long len;
+
+	e->start_ticks = start_ticks(task);
+	e->ppid = BPF_CORE_READ(task, real_parent, tgid);
+	e->uid = (__u32)bpf_get_current_uid_gid();
+	e->inode = BPF_CORE_READ(file, f_inode, i_ino);
+	e->changed_ns = changed_at(BPF_CORE_READ(file, f_inode));
+	e->device = BPF_CORE_READ(file, f_inode, i_sb, s_dev);
+	e->cwd_len = 0;
+	e->args_len = 0;
+	e->repeated = 0;
+	e->flags = BPF_CORE_READ(bprm, interp) == filename ? 0 : EXEC_SCRIPT;
+	bpf_get_current_comm(e->comm, sizeof(e->comm));
+	len = bpf_probe_read_kernel_str(e->filename, sizeof(e->filename), filename);
+	e->filename_len = len > 0 ? len - 1 : 0;
+	e->path_len = resolve_file(w, file, fs, e->path, &e->path_facts);
+	if (e->path_facts & PATH_TRUNCATED)
+		count_lost(FAULT_PATH_TOO_LONG);
+}

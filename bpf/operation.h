@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+
+/*
+ * What a workload does, as far as baselines tell it apart, and the record of an operation that its
+ * baseline does not know. pkg/event repeats the values and explains them.
+ */
+
+enum operation {
+	OP_UNSPEC = 0,
+	/* on a path */
+	OP_EXEC = 1,
+	OP_LIBRARY = 2,
+	OP_READ = 3,
+	OP_WRITE = 4,
+	OP_CREATE = 5,
+	OP_DELETE = 6,
+	OP_RENAME = 7,
+	OP_LINK = 8,
+	OP_ATTRIBUTES = 9,
+	OP_MOUNT = 10,
+	OP_UNIX_CONNECT = 11,
+	OP_UNIX_BIND = 12,
+	/* on an address */
+	OP_CONNECT = 13,
+	OP_BIND = 14,
+	OP_LISTEN = 15,
+	OP_SEND = 16,
+	/* with a number */
+	OP_SOCKET = 17,
+	OP_CAPABILITY = 18,
+	OP_PTRACE = 19,
+	OP_USERNS = 20,
+	OP_MODULE = 21,
+	OP_BPF = 22,
+	OP_PERF = 23,
+	OP_IO_URING = 24,
+	OP_USERFAULTFD = 25,
+	OP_SETUID = 26,
+	OP_SETGID = 27,
+	OP_SIGNAL = 28,
+	/* learnt only */
+	OP_SYSCALL = 29,	/* value: whether of a 32-bit program << 16 | number */
+	OP_MAX,
+};
+
+/* Groups of operations that a baseline holds as a whole. struct workload has a bit for each. */
+enum dimension {
+	DIM_EXEC = 0,
+	DIM_LIBRARY = 1,
+	DIM_FILE = 2,
+	DIM_UNIX = 3,
+	DIM_NETWORK = 4,
+	DIM_PRIVILEGE = 5,
+	DIM_SYSCALLS = 6,
+	DIM_MAX,
+};
+
+static __always_inline __u32 dimension_bit(enum operation op)
+{
+	if (op == OP_EXEC)
+		return 1 << DIM_EXEC;
+	if (op == OP_LIBRARY)
+		return 1 << DIM_LIBRARY;
+	if (op < OP_UNIX_CONNECT)
+		return 1 << DIM_FILE;
+	if (op < OP_CONNECT)
+		return 1 << DIM_UNIX;
+	if (op < OP_SOCKET)
+		return 1 << DIM_NETWORK;
+	if (op < OP_SYSCALL)
+		return 1 << DIM_PRIVILEGE;
+	return 1 << DIM_SYSCALLS;
+}
+
+#define PTRACE_KEY_READ 1
+#define PTRACE_KEY_ATTACH 2
+#define PTRACE_KEY_OTHER (1 << 8)	/* the other process is in another workload */
+
+/* Sent up to .path, then path_len bytes of it. */
+struct access_event {
+	struct event_header header;
+	__u64 start_ticks;	/* of the process */
+	__u64 inode;
+	__u32 device;
+	__u32 value;		/* the number; for an address protocol << 16 | port */
+	__u32 repeated;		/* equal ones since the last that was sent */
+	__u16 path_len;
+	__u8 operation;		/* enum operation */
+	__u8 path_facts;	/* PATH_* */
+	__u8 address[16];	/* IPv4 as ::ffff:a.b.c.d */
+	char comm[TASK_COMM_LEN];
+	char path[PATH_BYTES];
+};
+
+#define ACCESS_FIXED_BYTES __builtin_offsetof(struct access_event, path)

@@ -1,0 +1,661 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+
+/*
+ * The baselines, and the one place that decides about an operation. Learning, auditing and denying
+ * are the same lookup with the same key; only what is made of an unknown key differs.
+ *
+ * A key begins with (workload, generation): a new policy is written beside the old one, and one write
+ * to the map of workloads switches to it.
+ */
+
+/* What an operation on a path is compared by. */
+struct path_key {
+	__u32 workload;
+	__u32 generation;
+	enum operation operation;
+	char path[PATH_BYTES];	/* NUL padded */
+};
+
+/* What any other operation is compared by. */
+struct fact_key {
+	__u32 workload;
+	__u32 generation;
+	enum operation operation;
+	__u32 value;		/* see struct access_event */
+	__u8 address[16];
+};
+
+struct entry {
+	__u64 hits;		/* lookups that found it; what the inode remembers is not counted */
+	__u64 inode;		/* when learnt or first hit; reported, not compared */
+	__u32 device;
+	__u32 learnt;		/* 1: added by the kernel in learn mode */
+};
+
+/* Written by the agent, and by remember_*() in learn mode. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct path_key);
+	__type(value, struct entry);
+} path_entries SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 131072);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct fact_key);
+	__type(value, struct entry);
+} fact_entries SEC(".maps");
+
+#define PATTERN_BYTES 244	/* a longer key does not fit in a trie (LPM_DATA_SIZE_MAX) */
+
+/* "Everything below" a directory, which is written with its final '/'. */
+struct path_pattern {
+	__u32 prefixlen;	/* bits, of what follows */
+	__u32 workload;
+	__u32 generation;
+	enum operation operation;
+	char path[PATTERN_BYTES];
+};
+
+/* An address range. The port is 0 for any. */
+struct address_pattern {
+	__u32 prefixlen;
+	__u32 workload;
+	__u32 generation;
+	enum operation operation;
+	__u32 value;
+	__u8 address[16];
+};
+
+#define PATTERN_BITS(type) ((sizeof(struct type) - sizeof(__u32)) * 8)
+
+/* Written by the agent; looked at only for what the exact keys do not know. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct path_pattern);
+	__type(value, struct entry);
+} path_patterns SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, 65536);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct address_pattern);
+	__type(value, struct entry);
+} address_patterns SEC(".maps");
+
+#include "wish.h"
+
+/*
+ * Per workload: what happened so far. Key: workload id. Read by the agent.
+ */
+struct tally {
+	__u64 hits;
+	__u64 learnt;
+	__u64 audited;
+	__u64 denied;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(max_entries, 16384);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, __u32);
+	__type(value, struct tally);
+} tallies SEC(".maps");
+
+/* When an unknown key was reported last: a program that tries again and again is told once a second. */
+struct telling {
+	__u64 at;		/* ktime */
+	__u32 missed;		/* since then */
+	__u32 verdict;		/* enum verdict: another one is told at once */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct path_key);
+	__type(value, struct telling);
+} told_paths SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct fact_key);
+	__type(value, struct telling);
+} told_facts SEC(".maps");
+
+#define TELL_AGAIN_NS 1000000000ULL
+
+/* Written by the agent, or by hand in an emergency: until this ktime nothing is denied. */
+volatile __u64 paused_until;
+
+/*
+ * What a running program needs beside its stack. LSM programs may be preempted, and the next task on
+ * this CPU then works too: each takes a place of its own and signs it. If two take the same one between
+ * a look and a signature, the first finds another's signature after its lookup, and its answer does
+ * not count.
+ */
+#define PLACES 4
+
+struct place {
+	volatile __u64 owner;	/* pid_tgid, 0: free */
+	struct walk walk;
+	struct path_key path;
+	struct fact_key fact;
+	struct path_pattern path_pattern;
+	struct address_pattern address_pattern;
+	struct suffix suffix;
+	struct wish asked;	/* what the rules wish of it, all together */
+	struct access_event access;
+	struct exec_event exec;
+};
+
+/* Key: 0 to PLACES - 1. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, PLACES);
+	__type(key, __u32);
+	__type(value, struct place);
+} places SEC(".maps");
+
+static __always_inline struct place *take_place(__u64 who)
+{
+	struct place *p;
+
+	for (__u32 i = 0; i < PLACES; i++) {
+		__u32 key = i;
+
+		p = bpf_map_lookup_elem(&places, &key);
+		if (p && !p->owner) {
+			p->owner = who;
+			return p;
+		}
+	}
+	count_lost(FAULT_PREEMPTED);
+	return NULL;
+}
+
+/* Four programs preempted each other: nothing can be proven. */
+static __always_inline int no_place(struct subject *s)
+{
+	return s->workload.mode == MODE_ENFORCE || s->workload.flags & WORKLOAD_PROTECTED ? VERDICT_DENY : VERDICT_ALLOW;
+}
+
+static __always_inline void leave_place(struct place *p, __u64 who)
+{
+	if (p->owner == who)
+		p->owner = 0;
+}
+
+static __always_inline struct tally *tally_of(__u32 workload)
+{
+	struct tally none = {}, *t = bpf_map_lookup_elem(&tallies, &workload);
+
+	if (t)
+		return t;
+	bpf_map_update_elem(&tallies, &workload, &none, BPF_NOEXIST);
+	return bpf_map_lookup_elem(&tallies, &workload);
+}
+
+/* The operation in question. */
+struct question {
+	struct subject *subject;
+	struct place *place;
+	__u64 who;		/* pid_tgid */
+	__u64 inode;
+	__u32 device;
+	enum operation op;
+	__u8 hook;
+	__u8 nameless;		/* not 0: a path that no baseline may hold */
+};
+
+struct answer {
+	int verdict;		/* enum verdict */
+	__u8 known;		/* these four are 0 or 1 */
+	__u8 news;		/* to be told to the agent */
+	__u8 wanted;		/* by a rule, whatever the baseline says */
+	__u8 kill;		/* and not only denied */
+	__u32 rule;		/* that denies it */
+	__u32 repeated;
+};
+
+/* Always 0, which the verifier does not know. */
+volatile __u64 nothing;
+
+/* Lets the verifier forget which values a number may have, so that it follows one way from here and not many. */
+#define forgotten(x) ((x) | (typeof(x))nothing)
+
+static __always_inline void forget(struct answer *a)
+{
+	a->verdict = forgotten(a->verdict);
+	a->known = forgotten(a->known);
+	a->news = forgotten(a->news);
+	a->wanted = forgotten(a->wanted);
+	a->kill = forgotten(a->kill);
+	a->rule = forgotten(a->rule);
+	a->repeated = forgotten(a->repeated);
+}
+
+/* Whether a deviation is to be told, and how many equal ones were not. */
+static __always_inline bool tell(void *map, void *key, struct answer *a)
+{
+	struct telling now = { .at = bpf_ktime_get_ns(), .verdict = a->verdict };
+	struct telling *t = bpf_map_lookup_elem(map, key);
+
+	if (t && t->verdict == a->verdict && now.at - t->at < TELL_AGAIN_NS) {
+		__sync_fetch_and_add(&t->missed, 1);
+		return false;
+	}
+	if (t)
+		a->repeated = t->missed;
+	bpf_map_update_elem(map, key, &now, BPF_ANY);
+	return true;
+}
+
+/* Returns whether this is to be told: not if another CPU was first, and seldom if there is no room. */
+static __always_inline bool remember(struct question *q, void *entries, void *told, void *key,
+				     struct answer *a)
+{
+	struct entry entry = { .hits = 1, .inode = q->inode, .device = q->device, .learnt = 1 };
+	long err = bpf_map_update_elem(entries, key, &entry, BPF_NOEXIST);
+
+	if (err == -EEXIST)
+		return false;
+	if (!err)
+		return true;
+	count_lost(FAULT_MAP_FULL);
+	return tell(told, key, a);
+}
+
+#define PF_FORKNOEXEC 0x40	/* include/linux/sched.h: forked, and nothing executed yet */
+
+/*
+ * Whether this is a child of init, still with init's program, that is about to become a unit's first
+ * process: what it sets up, user, limits and cgroup among it, is init's work, and which part of it happens
+ * in the unit's cgroup already is a matter of chance.
+ *
+ * Init is also the parent of whatever a workload leaves behind, and the workload may execute init's file too.
+ * But each execution opens the file anew: who has the same open file as init got it from init, by a fork.
+ */
+static __always_inline bool is_starting(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task(), *parent;
+
+	if (!(BPF_CORE_READ(task, flags) & PF_FORKNOEXEC))
+		return false;
+	parent = BPF_CORE_READ(task, real_parent);
+	return BPF_CORE_READ(parent, tgid) == 1 &&
+	       BPF_CORE_READ(parent, mm, exe_file) == BPF_CORE_READ(task, mm, exe_file);
+}
+
+/* The only place that knows allow and deny. */
+static __always_inline void decide_unknown(struct question *q, void *entries, void *told, void *key,
+					   struct answer *a)
+{
+	struct workload *w = &q->subject->workload;
+	struct tally *tally = tally_of(w->id);
+
+	if (q->op != OP_EXEC && is_starting()) {
+		a->verdict = VERDICT_ALLOW;	/* allow: init's, not the unit's */
+		return;
+	}
+	if (w->mode == MODE_LEARN) {
+		a->verdict = VERDICT_ALLOW;	/* allow: learning */
+		a->news = q->nameless ? tell(told, key, a) : remember(q, entries, told, key, a);
+		if (tally && a->news && !q->nameless)
+			tally->learnt++;
+		return;
+	}
+	a->verdict = VERDICT_AUDIT;	/* allow: auditing, or paused, or not all is known */
+	if (w->mode == MODE_ENFORCE && !(w->softened & dimension_bit(q->op)) &&
+	    bpf_ktime_get_ns() >= paused_until)
+		a->verdict = VERDICT_DENY;
+	if (tally && a->verdict == VERDICT_DENY)
+		tally->denied++;
+	else if (tally)
+		tally->audited++;
+	/* A killed process has an exec event, which the agent must know to be the end. */
+	a->news = tell(told, key, a) || q->hook == HOOK_SIGNAL;
+}
+
+static __always_inline void found(struct question *q, struct entry *entry, struct answer *a)
+{
+	struct tally *tally = tally_of(q->subject->workload.id);
+
+	__sync_fetch_and_add(&entry->hits, 1);
+	if (tally)
+		tally->hits++;
+	a->verdict = VERDICT_ALLOW;	/* allow: known */
+	a->known = true;
+}
+
+/* True if the place is still ours: what stands in it is our question. */
+static __always_inline bool undisturbed(struct question *q)
+{
+	if (q->place->owner == q->who)
+		return true;
+	count_lost(FAULT_PREEMPTED);
+	return false;	/* not proven to be known */
+}
+
+/* What the baseline makes of it. What a rule denies is not learnt, audited or counted as a hit. */
+static __always_inline void settle(struct question *q, struct entry *entry, void *entries, void *told,
+				   void *key, struct answer *a)
+{
+	bool known = entry && undisturbed(q);
+
+	if (a->rule)
+		a->known = known || q->subject->workload.mode == MODE_LEARN;
+	else if (known)
+		found(q, entry, a);
+	else
+		decide_unknown(q, entries, told, key, a);
+}
+
+/* Whether the workload is held to what it does in this dimension. */
+static __always_inline bool is_held(struct subject *s, enum operation op)
+{
+	return s->workload.mode != MODE_OFF && s->workload.held & dimension_bit(op);
+}
+
+/* Whether its baseline or a rule has to be asked about an operation. */
+static __always_inline bool is_asked(struct subject *s, enum operation op)
+{
+	return is_held(s, op) || (s->workload.id && rules_ask(op));
+}
+
+/*
+ * Adds a wish. The sum is in a map and not in registers for the verifier's sake: it forgets what it knew of a
+ * value there, so that all ways to it look alike.
+ */
+static __always_inline void add_wish(struct wish *sum, struct wish *wish)
+{
+	if (!wish)
+		return;
+	sum->watch |= wish->watch;
+	sum->kill |= wish->kill;
+	if (!sum->deny_host)
+		sum->deny_host = wish->deny_host;
+	if (!sum->deny_container)
+		sum->deny_container = wish->deny_container;
+}
+
+static __always_inline void fill_path_pattern(struct question *q, __u32 workload, __u32 generation)
+{
+	struct path_pattern *pattern = &q->place->path_pattern;
+
+	pattern->prefixlen = PATTERN_BITS(path_pattern);
+	pattern->workload = workload;
+	pattern->generation = generation;
+	pattern->operation = q->op;
+	__builtin_memcpy(pattern->path, q->place->path.path, PATTERN_BYTES);
+}
+
+static __always_inline void fill_address_pattern(struct question *q, __u32 workload, __u32 generation)
+{
+	struct address_pattern *pattern = &q->place->address_pattern;
+
+	pattern->prefixlen = PATTERN_BITS(address_pattern);
+	pattern->workload = workload;
+	pattern->generation = generation;
+	pattern->operation = q->op;
+	pattern->value = q->place->fact.value;
+	__builtin_memcpy(pattern->address, q->place->fact.address, 16);
+}
+
+/* By the path, or the longest prefix of it that is wished for; and by its end. */
+static __always_inline void ask_rules_path(struct question *q, __u32 generation)
+{
+	struct place *p = q->place;
+	struct wish *wish;
+
+	p->path.workload = 0;
+	p->path.generation = generation;
+	p->path.operation = q->op;
+	wish = bpf_map_lookup_elem(&rule_paths, &p->path);
+	if (!wish) {
+		fill_path_pattern(q, 0, generation);
+		wish = bpf_map_lookup_elem(&rule_prefixes, &p->path_pattern);
+	}
+	add_wish(&p->asked, wish);
+	fill_suffix(&p->suffix, p->path.path, p->access.path_len);
+	p->suffix.generation = generation;
+	p->suffix.operation = q->op;
+	add_wish(&p->asked, bpf_map_lookup_elem(&rule_suffixes, &p->suffix));
+}
+
+/* A number is a prefix of its bits. Protocol and port are each given or any. */
+static __always_inline void ask_rules_fact(struct question *q, __u32 generation)
+{
+	struct address_pattern *pattern = &q->place->address_pattern;
+
+	fill_address_pattern(q, 0, generation);
+	if (q->op >= OP_SOCKET) {
+		pattern->value = bpf_htonl(pattern->value);
+		add_wish(&q->place->asked, bpf_map_lookup_elem(&rule_facts, pattern));
+		return;
+	}
+	add_wish(&q->place->asked, bpf_map_lookup_elem(&rule_facts, pattern));
+	pattern->value &= 0xffff0000;
+	add_wish(&q->place->asked, bpf_map_lookup_elem(&rule_facts, pattern));
+	pattern->value = q->place->fact.value & 0xffff;
+	add_wish(&q->place->asked, bpf_map_lookup_elem(&rule_facts, pattern));
+	pattern->value = 0;
+	add_wish(&q->place->asked, bpf_map_lookup_elem(&rule_facts, pattern));
+}
+
+/* Takes over what the rules wish. Where they deny, nothing is let through that they were not asked about. */
+static __always_inline void obey(struct question *q, struct answer *a)
+{
+	struct workload *w = &q->subject->workload;
+	struct wish *asked = &q->place->asked;
+	bool inside = w->flags & WORKLOAD_CONTAINER;
+	__u32 who = inside ? WISH_CONTAINER : WISH_HOST;
+	__u32 rule = inside ? asked->deny_container : asked->deny_host;
+	bool wanted = asked->watch & who, kill = asked->kill & who;
+
+	if (!undisturbed(q)) {
+		rule = RULE_UNKNOWN;
+		wanted = false;
+		kill = false;
+	}
+	a->wanted = wanted;
+	if (!rule || !(w->flags & WORKLOAD_PROTECTED) || bpf_ktime_get_ns() < paused_until)
+		return;
+	if (q->op != OP_EXEC && is_starting())
+		return;			/* init's, not the unit's */
+	a->rule = rule;
+	a->kill = kill;
+}
+
+/* When a rule's wish was told last. Key: rule_topic(). */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, __u64);
+	__type(value, struct telling);
+} told_to_rules SEC(".maps");
+
+/*
+ * What is not to be told again at once: an operation on the same thing by the same program in the same
+ * process, since rules may ask who acts, under the same rules.
+ */
+static __always_inline __u64 rule_topic(struct question *q, const __u64 *thing, __u32 words)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	__u64 topic = mix(known_secret ^ q->who >> 32 ^ (__u64)q->op << 32);
+
+	topic = mix(topic ^ BPF_CORE_READ(task, self_exec_id)) ^ rules;
+	for (__u32 i = 0; i < words; i++)
+		topic = mix(topic ^ thing[i]);
+	return topic;
+}
+
+/* After the baseline was asked: what a rule denies, and what one wants to see. */
+static __always_inline void conclude(struct question *q, const void *thing, __u32 bytes, struct answer *a)
+{
+	struct tally *tally;
+	__u64 topic;
+
+	if (!a->rule && (!a->wanted || a->news || a->verdict == VERDICT_DENY))
+		return;
+	topic = rule_topic(q, thing, bytes / sizeof(__u64));
+	if (!a->rule) {
+		a->known = false;	/* the next time it is to be told again */
+		a->news = tell(&told_to_rules, &topic, a);
+		return;
+	}
+	tally = tally_of(q->subject->workload.id);
+	if (tally)
+		tally->denied++;
+	a->verdict = a->known ? VERDICT_DENY : VERDICT_DENY_TWICE;
+	/* As in decide_unknown. */
+	a->news = tell(&told_to_rules, &topic, a) || q->hook == HOOK_SIGNAL;
+}
+
+/* For an operation on a path, which stands in place->path. */
+static __always_inline void decide_path(struct question *q, struct answer *a)
+{
+	struct workload *w = &q->subject->workload;
+	struct place *p = q->place;
+	struct path_key *key = &p->path;
+	__u64 asking = rules;
+	struct entry *entry = NULL;
+
+	*a = (struct answer){};
+	if (asking & rule_bit(q->op) && w->id) {
+		q->place->asked = (struct wish){};
+		ask_rules_path(q, asking >> 32);
+		obey(q, a);
+		forget(a);
+	}
+	key->workload = w->id;
+	key->generation = w->generation;
+	key->operation = q->op;
+	if (is_held(q->subject, q->op)) {
+		if (!q->nameless)
+			entry = bpf_map_lookup_elem(&path_entries, key);
+		if (!entry && !q->nameless) {
+			fill_path_pattern(q, w->id, w->generation);
+			entry = bpf_map_lookup_elem(&path_patterns, &p->path_pattern);
+		}
+		settle(q, entry, &path_entries, &told_paths, key, a);
+	} else {
+		a->known = true;	/* allow: nothing is held here */
+	}
+	forget(a);
+	conclude(q, key->path, PATH_BYTES, a);
+	forget(a);
+}
+
+/* For any other operation, whose value and address stand in place->fact. */
+static __always_inline void decide_fact(struct question *q, struct answer *a)
+{
+	struct workload *w = &q->subject->workload;
+	struct place *p = q->place;
+	struct fact_key *key = &p->fact;
+	__u64 asking = rules;
+	struct entry *entry;
+
+	*a = (struct answer){};
+	if (asking & rule_bit(q->op) && w->id) {
+		q->place->asked = (struct wish){};
+		ask_rules_fact(q, asking >> 32);
+		obey(q, a);
+		forget(a);
+	}
+	key->workload = w->id;
+	key->generation = w->generation;
+	key->operation = q->op;
+	if (is_held(q->subject, q->op)) {
+		entry = bpf_map_lookup_elem(&fact_entries, key);
+		if (!entry && q->op < OP_SOCKET) {
+			fill_address_pattern(q, w->id, w->generation);
+			entry = bpf_map_lookup_elem(&address_patterns, &p->address_pattern);
+			if (!entry) {
+				p->address_pattern.value &= 0xffff0000;	/* any port */
+				entry = bpf_map_lookup_elem(&address_patterns, &p->address_pattern);
+			}
+		}
+		settle(q, entry, &fact_entries, &told_facts, key, a);
+	} else {
+		a->known = true;	/* allow: nothing is held here */
+	}
+	forget(a);
+	conclude(q, &key->operation, sizeof(*key) - __builtin_offsetof(struct fact_key, operation), a);
+	forget(a);
+}
+
+static __always_inline void tell_access(struct question *q, struct answer *a)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct access_event *e = &q->place->access;
+	__u32 bytes = ACCESS_FIXED_BYTES + (e->path_len & (PATH_BYTES - 1));
+
+	e->header = (struct event_header){
+		.ktime_ns = bpf_ktime_get_ns(), .cgroup_id = q->subject->cgroup_id,
+		.tgid = q->who >> 32, .tid = (__u32)q->who, .workload = q->subject->workload.id,
+		.kind = EVENT_ACCESS, .verdict = a->verdict, .hook = q->hook, .size = bytes, .rule_id = a->rule,
+	};
+	e->start_ticks = start_ticks(task);
+	e->inode = q->inode;
+	e->device = q->device;
+	e->operation = q->op;
+	e->repeated = a->repeated;
+	bpf_core_read_str(e->comm, sizeof(e->comm), &task->comm);
+	if (bpf_ringbuf_output(&events, e, bytes, BPF_RB_FORCE_WAKEUP))
+		count_lost(EVENT_ACCESS);
+}
+
+static __always_inline void tell_path(struct question *q, struct answer *a)
+{
+	struct place *p = q->place;
+
+	__builtin_memcpy(p->access.path, p->path.path, PATH_BYTES);
+	__builtin_memset(p->access.address, 0, sizeof(p->access.address));
+	p->access.value = 0;
+	tell_access(q, a);
+}
+
+static __always_inline void tell_fact(struct question *q, struct answer *a)
+{
+	struct place *p = q->place;
+
+	__builtin_memcpy(p->access.address, p->fact.address, sizeof(p->access.address));
+	p->access.value = p->fact.value;
+	p->access.path_len = 0;
+	p->access.path_facts = 0;
+	tell_access(q, a);
+}
+
+#define VERDICT_KILL 4		/* of a check: denied, and the process ends */
+
+static __always_inline int verdict_of(struct answer *a)
+{
+	return a->kill ? VERDICT_KILL : a->verdict;
+}
+
+static __always_inline bool is_denied(int verdict)
+{
+	return verdict >= VERDICT_DENY;
+}
+
+/* What the hook returns; not of cgroup programs, which send no signals. The barrier forbids arithmetic that hides the two values from the verifier. */
+static __always_inline int result(int verdict)
+{
+	int err = -EPERM;
+
+	if (!is_denied(verdict))
+		return 0;
+	if (verdict == VERDICT_KILL)
+		bpf_send_signal(SIGKILL);
+	barrier_var(err);
+	return err;
+}

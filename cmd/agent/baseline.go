@@ -1,0 +1,131 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/plumbline-io/plumbline/cmd/internal/cli"
+	"github.com/plumbline-io/plumbline/pkg/agent"
+	"github.com/plumbline-io/plumbline/pkg/event"
+)
+
+func modes() []string { return []string{"off", "learn", "audit", "enforce"} }
+
+func newBaseline() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "baseline", Short: "Record, compare and promote what workloads do",
+		Long: `A baseline is what a workload has been seen to do: a YAML file, or what the running
+agent has learnt. record, verify, diff, merge, generalise and seccomp work on files and
+need no running agent; show, promote and allow ask it.`,
+	}
+	cmd.AddCommand(newRecord(), newVerify(), newDiff(), newMerge(), newGeneralise(), newSeccomp(), newShow(), newPromote(), newAllow())
+	return cmd
+}
+
+func newShow() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "show WORKLOAD", Short: "Print a workload's baseline as YAML", Args: cli.Names("WORKLOAD"),
+		Example: "  plumbline-agent baseline show nginx.service\n  plumbline-agent baseline show nginx.service -o json | jq .exec",
+	}
+	socket, output := socketFlag(cmd), outputFlag(cmd, "yaml")
+	cmd.ValidArgsFunction = completeWorkloads(socket)
+	cmd.RunE = work(func(cmd *cobra.Command, args []string) error {
+		text, err := agent.NewClient(*socket).Baseline(cmd.Context(), args[0])
+		if err != nil {
+			return err
+		}
+		if *output == "json" {
+			var fields map[string]any
+			if err := yaml.Unmarshal(text, &fields); err != nil {
+				return fmt.Errorf("read baseline of %q: %w", args[0], err)
+			}
+			return printJSON(cmd.OutOrStdout(), fields)
+		}
+		_, err = cmd.OutOrStdout().Write(text)
+		return err
+	})
+	return cmd
+}
+
+func newPromote() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "promote WORKLOAD", Short: "Hold a workload to its baseline", Args: cli.Names("WORKLOAD"),
+		Long: `promote ends learning and holds the workload to its baseline. With --mode audit an
+unknown executable is only reported, with enforce it is stopped. A baseline that
+was not learnt over two runs, that something new came into in the last one, or
+with partial entries (found running, their start not seen) is refused, unless
+--force says why it will do.`,
+		Example: `  plumbline-agent baseline promote nginx.service --mode audit
+  plumbline-agent baseline promote nginx.service --mode enforce --force "ticket OPS-12"`,
+	}
+	mode := cmd.Flags().String("mode", "enforce", "audit or enforce")
+	cli.Choice(cmd, "mode", "audit", "enforce")
+	set := modeSetter(cmd)
+	cmd.RunE = work(func(cmd *cobra.Command, args []string) error {
+		if *mode != "audit" && *mode != "enforce" {
+			return usageError{fmt.Errorf("read --mode: a baseline is promoted to audit or enforce, not to %q", *mode)}
+		}
+		return set(args[0], *mode)
+	})
+	return cmd
+}
+
+func newMode() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "mode", Short: "Change how a workload is held to its baseline",
+		Example: "  plumbline-agent mode set nginx.service learn",
+	}
+	set := &cobra.Command{
+		Use: "set WORKLOAD off|learn|audit|enforce", Short: "Set a workload's mode", Args: cli.Names("WORKLOAD", "MODE"),
+		Example: "  plumbline-agent mode set nginx.service learn",
+	}
+	setMode := modeSetter(set)
+	set.RunE = work(func(_ *cobra.Command, args []string) error { return setMode(args[0], args[1]) })
+	cmd.AddCommand(set)
+	return cmd
+}
+
+// modeSetter gives a verb the flags of a change of mode, and returns what makes the change.
+func modeSetter(cmd *cobra.Command) func(workload, mode string) error {
+	socket, output := socketFlag(cmd), outputFlag(cmd, "table")
+	force := cmd.Flags().String("force", "", "promote although the baseline is not complete; the `REASON` is kept in it")
+	cmd.ValidArgsFunction = completeWorkloads(socket)
+	return func(workload, mode string) error {
+		m, err := event.ParseMode(mode)
+		if err != nil {
+			return usageError{err}
+		}
+		if err := agent.NewClient(*socket).SetMode(cmd.Context(), workload, m, *force); err != nil {
+			return err
+		}
+		if *output == "json" {
+			return printJSON(cmd.OutOrStdout(), map[string]string{"workload": workload, "mode": m.String()})
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", cli.Printable(workload), m)
+		return err
+	}
+}
+
+// completeWorkloads offers the names that the running agent knows, and then the modes if the verb takes
+// one.
+func completeWorkloads(socket *string) func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	return func(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		if len(args) == 1 && cmd.Name() == "set" {
+			return modes(), cobra.ShellCompDirectiveNoFileComp
+		}
+		if len(args) > 0 {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		s, err := agent.NewClient(*socket).Status(cmd.Context())
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveError
+		}
+		var names []string
+		for _, w := range s.Workloads {
+			names = append(names, w.Name)
+		}
+		return names, cobra.ShellCompDirectiveNoFileComp
+	}
+}

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plumbline-io/plumbline/pkg/agent"
+)
+
+// unloadOptions say whose pins are meant.
+type unloadOptions struct{ dir, config, socket string }
+
+func newUnload() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "unload", Short: "Take out of the kernel what an agent has left there", Args: cobra.NoArgs,
+		Long: `unload ends enforcement that outlives the agent: it removes every hook and map that
+an agent has pinned, also in directories that the configuration named earlier. It is
+refused while the agent runs: stop that first, or run it with --on-stop release.
+Without --config it takes the agent for one with the default configuration. If there
+is nothing, it names the other directories on this machine in which agents pinned.`,
+		Example: `  systemctl stop plumbline-agent && plumbline-agent unload --config /etc/plumbline/agent.yaml
+  plumbline-agent unload --pin-dir /sys/fs/bpf/plumbline-canary`,
+	}
+	var o unloadOptions
+	fs := cmd.Flags()
+	fs.StringVar(&o.dir, "pin-dir", "", "`DIR` of the pins (default: what the configuration says, and said)")
+	fs.StringVar(&o.config, "config", "", "YAML configuration `FILE` of the agent")
+	fs.StringVar(&o.socket, "socket", "", "Unix socket `FILE` of the agent (default "+defaultSocket+")")
+	cmd.RunE = work(func(cmd *cobra.Command, _ []string) error { return runUnload(cmd, o) })
+	return cmd
+}
+
+func runUnload(cmd *cobra.Command, o unloadOptions) error {
+	dirs, err := o.dirs()
+	if err != nil {
+		return err
+	}
+	var errs []error
+	found := false
+	for _, dir := range dirs {
+		removed, err := agent.Unload(dir)
+		errs = append(errs, err)
+		found = found || err != nil || len(removed) > 0
+		for _, name := range removed {
+			fmt.Fprintln(cmd.OutOrStdout(), "removed", name)
+		}
+	}
+	if found {
+		return errors.Join(errs...)
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "nothing is pinned in %s\n", strings.Join(dirs, ", "))
+	for _, other := range agent.OtherPinDirs(dirs) {
+		fmt.Fprintf(cmd.OutOrStdout(), "but in %s: plumbline-agent unload --pin-dir %s\n", other, other)
+	}
+	return nil
+}
+
+// dirs lists where the agent pins, or has pinned.
+func (o unloadOptions) dirs() ([]string, error) {
+	var c agent.Config
+	switch {
+	case o.dir != "":
+		return []string{o.dir}, nil
+	case o.config != "":
+		var err error
+		if c, err = agent.ReadConfig(o.config); err != nil {
+			return nil, usageError{err}
+		}
+	case o.socket != "":
+		// Another agent than the default one, and its state directory is not known.
+		socket, err := filepath.Abs(o.socket)
+		if err != nil {
+			return nil, fmt.Errorf("find pins: %w", err)
+		}
+		return []string{agent.DefaultPinDir(socket)}, nil
+	}
+	if o.socket != "" {
+		c.Socket = o.socket
+	}
+	return agent.PinDirs(c)
+}

@@ -1,0 +1,40 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plumbline-io/plumbline/pkg/agent"
+	"github.com/plumbline-io/plumbline/pkg/sensor"
+)
+
+// hintFor says what a user can do about an error of a verb.
+func hintFor(cmd *cobra.Command, err error) string {
+	switch {
+	case errors.Is(err, agent.ErrNotRunning) && agent.IsPermission(err):
+		return "the agent answers root only"
+	case errors.Is(err, agent.ErrNotRunning):
+		return "start it with 'plumbline-agent run', or name its socket with --socket"
+	case errors.Is(err, agent.ErrNotReady):
+		return "let it learn over two runs of the workload from their start, or give the reason to do without with --force"
+	case errors.Is(err, agent.ErrNoSuchWorkload):
+		return "'plumbline-agent status' lists the workloads"
+	case agent.IsPermission(err):
+		return "run it as root, or with the capabilities that deploy/rpm/plumbline-agent.service lists"
+	case agent.IsPinned(err):
+		return "stop the other agent, or choose another --pin-dir"
+	case agent.IsNotOwn(err):
+		return "name a directory of its own with --pin-dir"
+	case agent.IsInUse(err):
+		return "stop the other agent, or choose another --socket, --state-dir or --metrics"
+	case errors.Is(err, sensor.ErrNotSupported) && cmd.Name() != "check":
+		return "'plumbline-agent check' lists what this kernel supports"
+	case errors.Is(err, sensor.ErrNotSupported):
+		return "docs/limits.md says which kernels it can run on"
+	case isUsage(err):
+		return "see '" + cmd.CommandPath() + " --help'"
+	default:
+		return ""
+	}
+}

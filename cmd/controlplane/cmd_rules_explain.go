@@ -1,0 +1,390 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/rule"
+)
+
+func newRulesExplain() *cobra.Command {
+	var builtIn bool
+	var output string
+	cmd := &cobra.Command{
+		Use:   "explain RULE [FILE|DIR...]",
+		Short: "Explain one rule, and where it is decided",
+		Long: `Explain one rule of the files, or of the built-in ones: what it is for, which events it is asked about,
+the macros and lists that its condition is made of, which events leave the kernel for it, where each check
+can be decided: in the kernel, by a weaker test there before user space (filter), or in user space; and what
+becomes of what it matches.
+
+Exit codes: 0 fine; 2 a file cannot be read, or there is no such rule.`,
+		Example: `  plumbline rules explain 'Fileless execution'
+  plumbline rules explain --builtin 'Shell in the shop' shop.yaml`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: completeRule,
+		RunE: workOn(func(cmd *cobra.Command, args []string) error {
+			f, err := gatherRules(args[1:], builtIn)
+			if err != nil {
+				return err
+			}
+			x, err := explain(newCatalogue(f.Rules), args[0])
+			if err != nil {
+				return err
+			}
+			if output == "json" {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(x)
+			}
+			return x.print(cmd.OutOrStdout())
+		}),
+	}
+	builtInFlag(cmd, &builtIn)
+	outputFlag(cmd, &output, "text", "json")
+	return cmd
+}
+
+// completeRule offers the built-in rules, then files.
+func completeRule(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return yamlFiles(cmd, args, toComplete)
+	}
+	f, err := gather(nil, true)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	var names []string
+	for _, r := range newCatalogue(f.Rules).rules() {
+		names = append(names, cobra.CompletionWithDesc(r.Name, r.Desc))
+	}
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// explanation is what is known of a rule; its JSON form is an output.
+type explanation struct {
+	listedRule
+	Attack      []string     `json:"attack"`
+	Action      string       `json:"action"`
+	Mode        string       `json:"mode"`
+	Window      string       `json:"window,omitempty"`
+	Events      []string     `json:"events"`
+	Output      string       `json:"output,omitempty"`
+	Condition   string       `json:"condition,omitempty"`
+	Definitions []definition `json:"definitions"`
+	Kernel      []string     `json:"kernel"` // what leaves the kernel for it, by kind of event
+	Effect      string       `json:"effect,omitempty"`
+	Decided     []decision   `json:"decided"`
+}
+
+// definition is a macro or list that a condition is made of.
+type definition struct {
+	Kind string `json:"kind"`
+	Name string `json:"name"`
+	File string `json:"file"`
+	Line int    `json:"line"`
+	Text string `json:"text"`
+}
+
+// decision says where a part of a rule can be decided.
+type decision struct {
+	Part   string `json:"part"`
+	Where  string `json:"where"` // kernel, filter, user space or never
+	Why    string `json:"why,omitempty"`
+	Macro  string `json:"macro,omitempty"`
+	File   string `json:"file,omitempty"`
+	Line   int    `json:"line,omitempty"`
+	Column int    `json:"column,omitempty"`
+}
+
+func explain(c *catalogue, name string) (*explanation, error) {
+	i := slices.IndexFunc(c.rules(), func(r *rule.Rule) bool { return r.Name == name })
+	if i < 0 {
+		return nil, noSuchRule(c, name)
+	}
+	r := c.rules()[i]
+	x := &explanation{
+		listedRule: listing(r), Attack: append([]string{}, r.Attack...), Action: r.Action.String(), Mode: r.Mode.String(), Window: windowText(&r.Window),
+		Events: []string{}, Kernel: []string{}, Output: strings.TrimSpace(r.Output()), Condition: strings.TrimSpace(r.Condition()),
+	}
+	if d, drift := c.drift(r); drift {
+		x.drift(d)
+		return x, nil
+	}
+	for k := event.Fork; k < event.KindCount; k++ {
+		if slices.Contains(c.all.For(k), r) {
+			x.Events = append(x.Events, k.String())
+		}
+	}
+	if slices.Contains(c.all.ForAlerts(), r) {
+		x.Events = append(x.Events, "alerts of other rules")
+	}
+	for _, interest := range r.Plan() {
+		if interest.Kind == event.ExecCheck && !r.Stops() {
+			continue // an Exec follows
+		}
+		x.Kernel = append(x.Kernel, interestText(&interest, r.InKernel()))
+	}
+	x.Effect = effect(r)
+	x.Definitions = c.definitions(r)
+	for _, check := range r.Checks() {
+		d := decision{Part: check.Text, Where: check.Where, Macro: check.Macro, File: check.File, Line: check.Line, Column: check.Column}
+		if !check.Supplied {
+			d.Where, d.Why = "never", check.Why
+		}
+		x.Decided = append(x.Decided, d)
+	}
+	return x, nil
+}
+
+// drift explains a rule that the kernel decides by a baseline.
+func (x *explanation) drift(d event.Dimension) {
+	x.Events, x.Definitions = []string{event.Access.String()}, []definition{}
+	part := decision{Part: "whether the baseline holds the operation", Where: rule.InKernel, Why: "at the hooks of dimension " + d.String()}
+	if d == event.DimExec {
+		x.Events = []string{event.ExecCheck.String()}
+		part = decision{Part: "whether the baseline holds the file", Where: rule.InKernel, Why: "at bprm_check_security"}
+	}
+	x.Decided = []decision{part}
+}
+
+// windowText says when a rule with a window speaks up.
+func windowText(w *rule.Window) string {
+	if w.Count == 0 {
+		return ""
+	}
+	text := fmt.Sprintf("%d matches within %s", w.Count, w.Within)
+	if len(w.Distinct) > 0 {
+		text = fmt.Sprintf("%d different %s within %s", w.Count, strings.Join(w.Distinct, ", "), w.Within)
+	}
+	return text + " in " + strings.Join(append([]string{"a workload"}, w.By...), ", ")
+}
+
+// interestText is what the kernel asks of a kind of event. Of executions and what it knows no operation for, it
+// tells every one; an execution it decides about before.
+func interestText(i *rule.Interest, decides bool) string {
+	const everyOne = "; every one"
+	what := i.Kind.String()
+	switch i.Kind {
+	case event.Access:
+		what = i.Op.String()
+	case event.ExecCheck:
+	default:
+		return what + everyOne
+	}
+	kind := what
+	text := func(kind string, n int, nth func(int) string) {
+		const shown = 5
+		if n == 0 {
+			return
+		}
+		var names []string
+		for k := range min(n, shown) {
+			names = append(names, nth(k))
+		}
+		if n > shown {
+			names = append(names, fmt.Sprintf("and %d more", n-shown))
+		}
+		what += "; " + kind + " " + strings.Join(names, ", ")
+	}
+	text("path", len(i.Paths), func(k int) string {
+		switch t := i.Paths[k]; {
+		case t.Prefix:
+			return t.Text + "*"
+		case t.Suffix:
+			return "*" + t.Text
+		default:
+			return t.Text
+		}
+	})
+	text("address", len(i.Networks), func(k int) string { return i.Networks[k].String() })
+	text("port", len(i.Ports), func(k int) string {
+		if p := i.Ports[k]; p.Low != p.High {
+			return fmt.Sprintf("%d-%d", p.Low, p.High)
+		}
+		return fmt.Sprint(i.Ports[k].Low)
+	})
+	text("protocol", len(i.Protocols), func(k int) string { return i.Protocols[k].String() })
+	text("number", len(i.Values), func(k int) string {
+		if v := i.Values[k]; v.Bits < 32 {
+			return fmt.Sprintf("%d/%d", v.Value, v.Bits)
+		}
+		return event.ValueName(i.Op, i.Values[k].Value)
+	})
+	switch i.Where {
+	case rule.OnHost:
+		what += "; not in a container"
+	case rule.InContainers:
+		what += "; in a container"
+	}
+	if what == kind {
+		what += everyOne
+	}
+	if decides {
+		what += " (this decides)"
+	}
+	return what
+}
+
+// effect is what becomes of what the rule matches.
+func effect(r *rule.Rule) string {
+	switch {
+	case r.Action == rule.Alert:
+		return "it alerts"
+	case !r.Stops():
+		return r.Action.String() + " is not done yet: it alerts"
+	case r.Mode == event.Enforce:
+		return "the kernel does it in protected workloads; in others the alert says what would have been stopped"
+	}
+	return "in mode " + r.Mode.String() + " it alerts; with mode enforce the kernel does it, in protected workloads"
+}
+
+func noSuchRule(c *catalogue, name string) error {
+	for _, p := range c.problems {
+		if p.Rule == name && !p.Warning {
+			return hinted{usageError{fmt.Errorf("explain rule: %w", p)}, "the rule is left out: see 'plumbline rules lint'"}
+		}
+	}
+	var names []string
+	for _, r := range c.rules() {
+		names = append(names, r.Name)
+	}
+	hint := "'plumbline rules list' shows the rules there are; name the file of yours after the rule"
+	if close := near(name, names); len(close) > 0 {
+		hint = "did you mean " + strings.Join(close, ", or ") + "?"
+	}
+	return hinted{usageError{fmt.Errorf("explain rule: there is no rule %q", name)}, hint}
+}
+
+// near finds at most three names that are alike: a part of it in any case, or few letters differ.
+func near(name string, names []string) []string {
+	const most = 3
+	want := strings.ToLower(name)
+	distance := map[string]int{}
+	var found []string
+	for _, n := range names {
+		have := strings.ToLower(n)
+		d := edits(want, have)
+		if strings.Contains(have, want) {
+			d = 0
+		}
+		if d <= max(len(want), len(have))/3 {
+			distance[n] = d
+			found = append(found, n)
+		}
+	}
+	slices.SortStableFunc(found, func(a, b string) int { return distance[a] - distance[b] })
+	for i := range found {
+		found[i] = fmt.Sprintf("%q", found[i])
+	}
+	return found[:min(len(found), most)]
+}
+
+// edits counts the bytes to insert, delete or replace (Levenshtein).
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}
+
+// definitions are the macros and lists of a rule, in the order in which its condition meets them.
+func (c *catalogue) definitions(r *rule.Rule) []definition {
+	found := []definition{}
+	macros, lists := r.Uses()
+	for _, name := range macros {
+		for _, m := range c.set.Macros() {
+			if m.Name == name {
+				found = append(found, definition{"macro", m.Name, m.File, m.Line, strings.TrimSpace(m.Condition)})
+			}
+		}
+	}
+	for _, name := range lists {
+		for _, l := range c.set.Lists() {
+			if l.Name == name {
+				found = append(found, definition{"list", l.Name, l.File, l.Line, strings.Join(l.Items, ", ")})
+			}
+		}
+	}
+	return found
+}
+
+func (x *explanation) print(out io.Writer) error {
+	var b strings.Builder
+	colour := isTerminal(out)
+	state := ""
+	if !x.Enabled {
+		state = " (switched off)"
+	}
+	fmt.Fprintf(&b, "%s%s\n\n", paint(colour, bold, printable(x.Name)), state)
+	for _, row := range [][2]string{
+		{"description", strings.TrimSpace(x.Description)},
+		{"source", x.Source},
+		{"severity", x.Severity},
+		{"tags", strings.Join(x.Tags, ", ")},
+		{"attack", strings.Join(x.Attack, ", ")},
+		{"action", x.Action},
+		{"mode", x.Mode},
+		{"effect", x.Effect},
+		{"window", x.Window},
+		{"defined", fmt.Sprintf("%s:%d", x.File, x.Line)},
+		{"asked about", strings.Join(x.Events, ", ")},
+		{"output", x.Output},
+	} {
+		if row[1] != "" {
+			fmt.Fprintf(&b, "  %-12s  %s\n", row[0], printable(row[1]))
+		}
+	}
+	if x.Condition != "" {
+		fmt.Fprintf(&b, "\n%s\n", paint(colour, bold, "condition"))
+		indented(&b, x.Condition)
+	}
+	for _, d := range x.Definitions {
+		fmt.Fprintf(&b, "\n%s (%s:%d)\n", paint(colour, bold, d.Kind+" "+printable(d.Name)), printable(d.File), d.Line)
+		indented(&b, d.Text)
+	}
+	if len(x.Kernel) > 0 {
+		fmt.Fprintf(&b, "\n%s\n", paint(colour, bold, "what leaves the kernel for it"))
+		indented(&b, strings.Join(x.Kernel, "\n"))
+	}
+	fmt.Fprintf(&b, "\n%s\n", paint(colour, bold, "where it can be decided"))
+	if err := x.printDecided(&b); err != nil {
+		return err
+	}
+	_, err := io.WriteString(out, b.String())
+	return err
+}
+
+func (x *explanation) printDecided(b *strings.Builder) error {
+	var rows [][]string
+	for _, d := range x.Decided {
+		place := d.Why
+		if d.File != "" {
+			place = strings.TrimPrefix(fmt.Sprintf("%s  %s:%d:%d", d.Why, d.File, d.Line, d.Column), "  ")
+		}
+		rows = append(rows, []string{d.Where, strings.Join(strings.Fields(d.Part), " "), place})
+	}
+	return newTable(b, "WHERE", "CHECK", "DEFINED").print(rows)
+}
+
+func indented(b *strings.Builder, text string) {
+	for line := range strings.Lines(text) {
+		b.WriteString("  " + printable(strings.TrimRight(line, " \r\n")) + "\n")
+	}
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/plumbline-io/plumbline/pkg/rule"
+	"github.com/plumbline-io/plumbline/pkg/rulefile"
+)
+
+func newRulesFmt() *cobra.Command {
+	var check, write bool
+	cmd := &cobra.Command{
+		Use:   "fmt FILE|DIR...",
+		Short: "Lay out rule files",
+		Long: `Lay out rule files and their tests in one form: the keys of an item in one order, conditions folded before
+"and" and "or", lists filled, one kind of indentation. Comments stay with what they are about, and the
+rules mean the same. The result is printed; a file name of - is the standard input.
+
+Exit codes: 0 fine; 1 files differ, with --check; 2 a file cannot be read or laid out.`,
+		Example: `  plumbline rules fmt -w /etc/plumbline/rules
+  plumbline rules fmt --check rules/
+  plumbline rules fmt - < my_rules.yaml`,
+		Args:              cobra.MinimumNArgs(1),
+		ValidArgsFunction: yamlFiles,
+		RunE: workOn(func(cmd *cobra.Command, args []string) error {
+			files, err := filesToLayOut(cmd, args, write)
+			if err != nil {
+				return err
+			}
+			return runRulesFmt(cmd, files, check, write)
+		}),
+	}
+	cmd.Flags().BoolVar(&check, "check", false, "only list the files that differ, and exit with 1 if there are any")
+	cmd.Flags().BoolVarP(&write, "write", "w", false, "write the files, and print nothing")
+	cmd.MarkFlagsMutuallyExclusive("check", "write")
+	return cmd
+}
+
+func filesToLayOut(cmd *cobra.Command, args []string, write bool) ([]rule.File, error) {
+	var f rulefile.Files
+	for _, path := range args {
+		if path != "-" {
+			if err := addFiles(&f, path); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if write {
+			return nil, usageError{errors.New("read rules: the standard input cannot be written")}
+		}
+		if err := f.AddReader(cmd.InOrStdin(), "-"); err != nil {
+			return nil, usageError{err}
+		}
+	}
+	return append(f.Rules, f.Tests...), nil
+}
+
+func runRulesFmt(cmd *cobra.Command, files []rule.File, check, write bool) error {
+	wrong, different := 0, 0
+	for _, f := range files {
+		out, err := reformat(f.Data)
+		if err != nil {
+			wrong++
+			cmd.PrintErrln(layoutMistake(f.Name, err))
+			continue
+		}
+		same := bytes.Equal(out, f.Data)
+		switch {
+		case check && !same:
+			different++
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), printable(f.Name))
+		case write && !same:
+			err = replaceFile(f.Name, out)
+		case !check && !write:
+			_, err = cmd.OutOrStdout().Write(out)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	switch {
+	case wrong > 0:
+		return fault{fmt.Errorf("lay out rules: %s left as it was", count(wrong, "file")), exitUsage}
+	case different > 0:
+		return hinted{fault{fmt.Errorf("lay out rules: %s would change", count(different, "file")), exitFailed}, "'plumbline rules fmt -w' writes them"}
+	}
+	return nil
+}
+
+// layoutMistake begins with the place: file:line if the error knows the line.
+func layoutMistake(name string, err error) string {
+	message := strings.TrimPrefix(err.Error(), "yaml: ")
+	if rest, ok := strings.CutPrefix(message, "line "); ok {
+		if line, what, ok := strings.Cut(rest, ": "); ok {
+			return printable(name + ":" + line + ": " + what)
+		}
+	}
+	return printable(name + ": " + message)
+}
+
+// replaceFile writes a file anew: whoever reads it sees the old one or the new one. Mode and owner stay,
+// and a link goes on leading to it.
+func replaceFile(path string, data []byte) (err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("write %s: %w", path, err)
+		}
+	}()
+	if path, err = filepath.EvalSymlinks(path); err != nil {
+		return err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(path), ".plumbline-*")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = tmp.Close()
+			_ = os.Remove(tmp.Name())
+		}
+	}()
+	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
+		if err := tmp.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
+			return err
+		}
+	}
+	if err := tmp.Chmod(info.Mode().Perm()); err != nil {
+		return err
+	}
+	if _, err := tmp.Write(data); err != nil {
+		return err
+	}
+	if err := tmp.Sync(); err != nil {
+		return err
+	}
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), path)
+}

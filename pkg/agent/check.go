@@ -1,0 +1,80 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/plumbline-io/plumbline/pkg/enforce"
+	"github.com/plumbline-io/plumbline/pkg/sensor"
+	"github.com/plumbline-io/plumbline/pkg/spool"
+)
+
+// Report is what Check found.
+type Report struct {
+	Kernel       string          `json:"kernel"`
+	Arch         string          `json:"arch"`
+	CgroupLayout string          `json:"cgroup_layout"`
+	Strength     string          `json:"strength"`
+	Means        string          `json:"means"`
+	Hooks        []sensor.Status `json:"hooks"`
+	// Missing names what the agent would have to do without. Empty: nothing.
+	Missing []string `json:"missing"`
+}
+
+// Check loads and attaches everything in scope, looks at every running process there, and takes it
+// all away again. No workload is held while it runs. The error says why the agent cannot run at all.
+func Check(cfg Config) (report Report, err error) {
+	a := &Agent{cfg: cfg, stream: newStream()}
+	defer func() { err = errors.Join(err, a.Close()) }()
+	for _, open := range []func() error{a.openHost, a.openRules, a.openKernel} {
+		if err := open(); err != nil {
+			return report, err
+		}
+	}
+	report = Report{
+		Kernel: a.host.Kernel(), Arch: a.host.Arch(), CgroupLayout: a.host.Layout(),
+		Strength: "none", Means: "nothing stops it",
+	}
+	if e := a.kernel.enforcer; e != nil {
+		report.Strength, report.Means = e.Strength().String(), e.Strength().Hook().Means()
+		if e.Strength() == enforce.Signal {
+			report.Missing = append(report.Missing, "EPERM instead of a signal: the kernel has neither BPF LSM nor fmod_ret for us, and fanotify is not supported: its verdict would wait for the agent")
+		}
+	} else {
+		report.Missing = append(report.Missing, "enforcement")
+	}
+	for _, r := range stopping(a.rules.InForce(), a.kernel.enforcer) {
+		if r.Cannot != "" {
+			report.Missing = append(report.Missing, fmt.Sprintf("rule %q cannot %s", r.Name, r.Cannot))
+		}
+	}
+	cgroups, err := a.host.Cgroups()
+	if err != nil {
+		return report, err
+	}
+	for _, cg := range cgroups {
+		for _, p := range a.host.Processes(cg) {
+			a.follower.Visit(p.PID)
+		}
+	}
+	report.Hooks = append(a.kernel.Status(), a.follower.Status()...)
+	for _, m := range a.kernel.missing {
+		report.Missing = append(report.Missing, fmt.Sprintf("%s: %s", m.Sensor, m.Reason))
+	}
+	for _, blind := range a.follower.Status() {
+		report.Missing = append(report.Missing, fmt.Sprintf("%s: %s: %s", blind.Sensor, blind.Hook, blind.Reason))
+	}
+	return report, nil
+}
+
+// IsPermission says whether an error means that the agent lacks privileges.
+func IsPermission(err error) bool {
+	return errors.Is(err, unix.EPERM) || errors.Is(err, unix.EACCES)
+}
+
+// IsInUse says whether another process has what the agent wanted for itself.
+func IsInUse(err error) bool {
+	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, spool.ErrLocked)
+}

@@ -1,0 +1,105 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestConfigErrorsNameFileAndLine(t *testing.T) {
+	for name, tc := range map[string]struct{ yaml, want string }{
+		"unknown field":  {"node: a\nscoop: [/x]\n", ":2: field scoop not found"},
+		"wrong type":     {"ring_bytes: many\n", ":1: cannot unmarshal"},
+		"not yaml":       {"node: [\n", ":1: "},
+		"tab":            {"node: a\n\tmode: learn\n", ":2: "},
+		"nested unknown": {"control_plane:\n  uri: x\n", ":2: field uri not found"},
+		"two documents":  {"node: a\n---\nnode: b\n", ": it holds more than one document"},
+		"falco unknown":  {"falco:\n  listen: x\n", ":2: field listen not found"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "agent.yaml")
+			if err := os.WriteFile(path, []byte(tc.yaml), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := ReadConfig(path)
+			if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want file and %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestConfigChecks(t *testing.T) {
+	for name, tc := range map[string]struct {
+		config Config
+		want   string
+	}{
+		"mode":     {Config{Mode: "watch"}, `unknown mode "watch"`},
+		"strength": {Config{Strength: "hard"}, `unknown strength "hard"`},
+		"matching": {Config{RuleMatching: "some"}, `check rule_matching: unknown "some": want first or all`},
+		"ring":     {Config{RingBytes: 100000}, "not a power of two"},
+		"spool":    {Config{SpoolBytes: 5}, "less than 1 MiB"},
+		"scope":    {Config{Scope: []string{"/usr"}}, "check scope /usr: not a cgroup directory"},
+
+		"alerts_http":       {Config{AlertsHTTP: "sidekick:2801"}, "check alerts_http: "},
+		"CA without https":  {Config{AlertsHTTP: "http://h/", AlertsHTTPCA: "/ca.pem"}, "check alerts_http_ca: alerts_http is no https:// URL"},
+		"alerts_syslog":     {Config{AlertsSyslog: "/dev/log"}, "check alerts_syslog: "},
+		"falco_socket":      {Config{FalcoSocket: "falco.sock"}, "check falco_socket: falco.sock is not an absolute path"},
+		"falco.socket":      {Config{Falco: FalcoInput{Socket: "falco.sock"}}, "check falco.socket: falco.sock is not an absolute path"},
+		"our socket":        {Config{Socket: "/run/a.sock", FalcoSocket: "/run//a.sock"}, "is the agent's own socket"},
+		"circle":            {Config{FalcoSocket: "/run/f.sock", Falco: FalcoInput{Socket: "/run/./f.sock"}}, "in circles"},
+		"no port":           {Config{Falco: FalcoInput{HTTPListen: "127.0.0.1"}}, "check falco.http_listen: "},
+		"port out of range": {Config{Falco: FalcoInput{HTTPListen: "127.0.0.1:65536"}}, "no number from 0 to 65535"},
+		"no cgroup":         {Config{Scope: []string{"/nonexistent"}}, "check scope /nonexistent: not a cgroup directory"},
+		"trust domain":      {Config{TrustDomain: "a b"}, `check trust domain "a b"`},
+		"rules":             {Config{Rules: []string{"/nonexistent"}}, "check rules: stat /nonexistent: no such file"},
+		"metrics":           {Config{Metrics: "9100"}, `check metrics "9100": address 9100: missing port`},
+		"port of metrics":   {Config{Metrics: ":99999"}, `check metrics ":99999": address 99999: invalid port`},
+		"no URL":            {Config{ControlPlane: ControlPlane{URL: "localhost"}}, `check control plane "localhost": want nats://HOST:PORT`},
+		"no password":       {Config{ControlPlane: ControlPlane{URL: "nats://h:1"}}, "check control plane nats://h:1: it needs a password file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := tc.config.Complete()
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got %v, want %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestEmptyConfigIsAllDefaults(t *testing.T) {
+	c, err := parseConfig("agent.yaml", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	if c.Mode != "learn" || c.Strength != "auto" || c.Node == "" || c.RingBytes != 4<<20 {
+		t.Errorf("defaults: %+v", c)
+	}
+}
+
+// Strangers may post to us only if the configuration names an address that they reach.
+func TestFalcoListensOnLoopback(t *testing.T) {
+	for address, want := range map[string]string{
+		":2801": "127.0.0.1:2801", "0.0.0.0:2801": "0.0.0.0:2801", "[::1]:2801": "[::1]:2801", "": "",
+	} {
+		c := Config{Falco: FalcoInput{HTTPListen: address}}
+		if err := c.Complete(); err != nil || c.Falco.HTTPListen != want {
+			t.Errorf("%q: got %q, %v", address, c.Falco.HTTPListen, err)
+		}
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	f.Add([]byte("node: a\nscope: [/sys/fs/cgroup/x]\ncontrol_plane: {url: nats://h:4222}\n"))
+	f.Add([]byte("a: &a [*a]\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := parseConfig("agent.yaml", data)
+		if err == nil {
+			_ = c.Complete()
+		}
+	})
+}

@@ -1,0 +1,38 @@
+package agent
+
+import (
+	"os"
+	"testing"
+
+	"github.com/plumbline-io/plumbline/pkg/detect"
+	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/rule"
+	"github.com/plumbline-io/plumbline/pkg/workload"
+)
+
+// Facts are of the process of the event, and of no other one that has its number.
+func TestFactsOfAProcess(t *testing.T) {
+	proc := workload.NewProc("")
+	me, err := proc.Read(uint32(os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFacts(&host{proc: proc}, &detect.Subject{})
+	ev := &event.Event{Kind: event.Exec, Tgid: me.PID, Ktime: 1, Process: event.Process{PID: me.PID, Start: me.Start}}
+	e := &rule.Env{Event: ev}
+	s, ok := f.Session(e)
+	if !ok || int(s.GID) != os.Getgid() {
+		t.Errorf("%+v, %t", s, ok)
+	}
+	if n := testing.AllocsPerRun(10, func() { f.Session(e) }); n != 0 {
+		t.Errorf("asked again for the same event: %v allocations", n)
+	}
+	ev.Ktime, ev.Process.Start = 2, me.Start+1
+	if s, ok := f.Session(e); ok {
+		t.Errorf("another process: %+v", s)
+	}
+	e.Workload.ContainerID = "none"
+	if c, ok := f.Container(e); ok {
+		t.Errorf("a container that nobody runs: %+v", c)
+	}
+}

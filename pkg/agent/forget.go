@@ -1,0 +1,94 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/plumbline-io/plumbline/pkg/workload"
+)
+
+// Containers are made under a new name each time, and would fill memory, kernel and disk in the end.
+const (
+	// forgetAfter their end they are forgotten: their last events have been read by then, and a container
+	// that is only started again has come back.
+	forgetAfter = time.Minute
+	// expireAfter this, what was learnt of a container that has not run since is deleted. What somebody has
+	// promoted stays.
+	expireAfter = 7 * 24 * time.Hour
+	expireEvery = 24 * time.Hour
+)
+
+// Forget lets go of containers that ended a while ago. Their baselines stay in the store.
+func (r *registry) Forget() error {
+	var errs []error
+	for _, m := range r.takeEnded() {
+		err := r.save(m)
+		if err == nil {
+			err = r.drop(m)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// takeEnded lists whom to forget. They are saved in any case: the age of the file is the time since their end.
+func (r *registry) takeEnded() (ended []*member) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range r.byID {
+		if m.subject.Kind == string(workload.Container) && len(m.cgroups) == 0 && r.Now().Sub(m.ended) >= forgetAfter {
+			m.dirty = m.unreadable == nil
+			ended = append(ended, m)
+		}
+	}
+	return ended
+}
+
+// drop forgets a workload, unless it has come back. The kernel's entries go without the lock: to find them
+// takes a while, and nobody gets the id any more.
+func (r *registry) drop(m *member) error {
+	gone, err := r.unlist(m)
+	if !gone || r.Enforcer == nil {
+		return err
+	}
+	return errors.Join(err, r.Enforcer.Remove(m.id, 0))
+}
+
+func (r *registry) unlist(m *member) (gone bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(m.cgroups) > 0 || m.dirty {
+		return false, nil
+	}
+	delete(r.byID, m.id)
+	delete(r.byName, m.subject.Name)
+	return true, r.watchSyscalls()
+}
+
+// Knows says whether a workload of that name is known now.
+func (r *registry) Knows(name string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.byName[name] != nil
+}
+
+// expireBaselines deletes what nobody will ask for, now and once a day.
+func (a *Agent) expireBaselines(ctx context.Context) error {
+	ticker := time.NewTicker(expireEvery)
+	defer ticker.Stop()
+	for {
+		n, err := a.store.Expire(time.Now().Add(-expireAfter), a.registry.Knows)
+		if err != nil {
+			a.cfg.Log.Error("expire baselines", "error", err)
+		}
+		if n > 0 {
+			a.cfg.Log.Info("expired baselines of containers", "baselines", n)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+	}
+}

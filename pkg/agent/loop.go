@@ -1,0 +1,83 @@
+package agent
+
+import (
+	"time"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+)
+
+// forkDelay spares the children that end or execute another program at once.
+const forkDelay = 200 * time.Millisecond
+
+// handle is the event loop's body. It has one caller and allocates nothing for an event that raises
+// nothing.
+func (a *Agent) handle(ev *event.Event) {
+	a.events[ev.Kind].Add(1)
+	if ev.Kind == event.Cgroup {
+		a.handleCgroup(ev)
+	}
+	a.table.Observe(ev)
+	a.table.Fill(ev)
+	var known bool
+	if a.subject, known = a.registry.Subject(ev.Workload); !known {
+		a.subject = a.host.Fallback()
+	}
+	switch ev.Kind {
+	case event.ExecCheck, event.Access:
+		a.registry.Learn(ev.Workload, ev, a.host.Wall(ev.Ktime))
+	case event.Exec:
+		a.follower.Follow(ev.Tgid, 0)
+		if a.kernel.enforcer == nil {
+			a.registry.Learn(ev.Workload, ev, a.host.Wall(ev.Ktime))
+		} else {
+			a.registry.Started(ev.Workload, ev.Exec.Path)
+		}
+		if before := a.registry.Executed(ev.Workload, ev); !before.IsZero() {
+			a.sink.Raise(a.detector.ExecutableChanged(ev, &a.subject, before))
+		}
+	case event.Fork:
+		if a.kernel.shared.PerProcess {
+			a.follower.Follow(ev.Fork.Child, forkDelay)
+		}
+	case event.Exit:
+		a.follower.Forget(ev.Tgid)
+		a.watchCrashes(ev)
+	}
+	a.alerts = a.detector.Observe(ev, &a.subject, a.alerts[:0])
+	for i := range a.alerts {
+		a.sink.Raise(a.alerts[i])
+	}
+	if ev.Verdict == event.Deny && ev.RuleID == 0 {
+		a.spend(ev) // a rule is meant to deny, however often
+	}
+	if a.stream.Active() {
+		a.stream.Publish(ev, &a.subject, a.host.Wall(ev.Ktime))
+	}
+}
+
+// spend counts a denial, and the equal ones that the kernel has not told, against its workload's budget, and
+// tells if that steps down.
+func (a *Agent) spend(ev *event.Event) {
+	d := event.DimExec
+	if ev.Kind == event.Access {
+		d = ev.Access.Op.Dimension()
+	}
+	denials, softened := a.registry.Denied(ev.Workload, d, a.host.Wall(ev.Ktime), 1+ev.Repeats())
+	if softened {
+		a.sink.Raise(a.detector.SteppedDown(ev, &a.subject, d, denials))
+	}
+}
+
+// handleCgroup names a cgroup that appeared; until now the kernel has counted it to its parent's
+// workload.
+func (a *Agent) handleCgroup(ev *event.Event) {
+	if ev.Cgroup.Removed {
+		if err := a.registry.Leave(ev.Cgroup.ID); err != nil {
+			a.cfg.Log.Error("forget cgroup", "cgroup", ev.Cgroup.Path, "error", err)
+		}
+		return
+	}
+	if err := a.registry.Join(ev.Cgroup.ID, a.host.Subject(ev.Cgroup.Path)); err != nil {
+		a.cfg.Log.Error("take cgroup into scope", "cgroup", ev.Cgroup.Path, "error", err)
+	}
+}

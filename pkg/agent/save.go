@@ -1,0 +1,63 @@
+package agent
+
+import (
+	"errors"
+	"maps"
+	"slices"
+
+	"github.com/plumbline-io/plumbline/pkg/baseline"
+)
+
+// Save writes every baseline that has changed.
+func (r *registry) Save() error {
+	r.mu.RLock()
+	all := slices.Collect(maps.Values(r.byID))
+	r.mu.RUnlock()
+	var errs []error
+	for _, m := range all {
+		errs = append(errs, r.save(m))
+	}
+	return errors.Join(errs...)
+}
+
+// unsaved is what save writes.
+type unsaved struct {
+	name     string
+	profile  *baseline.Profile // nil: it has not changed
+	setAside bool
+}
+
+// save writes a baseline if it has changed. It works on a copy and without the lock: a large one takes a
+// second, and the lock is what every event needs.
+func (r *registry) save(m *member) error {
+	r.saving.Lock()
+	defer r.saving.Unlock()
+	u := r.takeUnsaved(m)
+	if u.profile == nil {
+		return nil
+	}
+	var err error
+	if u.setAside {
+		err = r.Store.SetAside(u.name)
+		u.setAside = err != nil
+	}
+	if err == nil {
+		err = r.Store.Save(u.name, u.profile)
+	}
+	if err != nil {
+		r.mu.Lock()
+		m.dirty, m.setAside = true, u.setAside
+		r.mu.Unlock()
+	}
+	return err
+}
+
+func (r *registry) takeUnsaved(m *member) (u unsaved) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m.dirty {
+		u = unsaved{m.subject.Name, m.profile.Clone(), m.setAside}
+		m.dirty, m.setAside = false, false
+	}
+	return u
+}

@@ -1,0 +1,295 @@
+package bus
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+const controlPlaneUser = "controlplane"
+
+// ServerConfig of the embedded NATS server.
+type ServerConfig struct {
+	DataDir string       // streams are kept in nats/ below it, the passwords beside
+	Listen  string       // host:port; port 0: any free one
+	Tenant  string       // agents may publish for this tenant only
+	Logger  *slog.Logger // nil: none
+}
+
+// Server is an embedded NATS server with JetStream. Start and Stop may alternate; they are not safe
+// for concurrent use with each other.
+type Server struct {
+	cfg      ServerConfig
+	password string // of the control plane's own connection, new with each Server
+
+	mu      sync.Mutex
+	running *server.Server
+	addr    string // where it listens, kept over Stop so that a port 0 stays the same
+}
+
+// NewServer makes the passwords if they do not exist: agent.password and operator.password in
+// DataDir, readable by the owner only.
+func NewServer(cfg ServerConfig) (*Server, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if _, _, err := splitListen(cfg.Listen); err != nil {
+		return nil, err
+	}
+	s := &Server{cfg: cfg, password: rand.Text(), addr: cfg.Listen}
+	for _, user := range [...]string{AgentUser, OperatorUser} {
+		if err := makePassword(PasswordFile(cfg.DataDir, user)); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+func splitListen(listen string) (string, int, error) {
+	host, text, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", 0, fmt.Errorf("listen on %q: %w", listen, err)
+	}
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return "", 0, fmt.Errorf("listen on %q: port must be a number up to 65535", listen)
+	}
+	return host, int(port), nil
+}
+
+// PasswordFile is where the password of a user is kept.
+func PasswordFile(dataDir, user string) string { return filepath.Join(dataDir, user+".password") }
+
+// makePassword never leaves a half-written file: the content comes before the name.
+func makePassword(path string) error {
+	if _, err := os.Stat(path); err == nil || !errors.Is(err, os.ErrNotExist) {
+		if err == nil {
+			_, err = readPassword(path)
+		}
+		return err
+	}
+	var b [24]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return fmt.Errorf("make password: %w", err)
+	}
+	if err := os.WriteFile(path+".new", []byte(base64.RawURLEncoding.EncodeToString(b[:])+"\n"), 0o600); err != nil {
+		return fmt.Errorf("write password: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("write password: %w", err)
+	}
+	return nil
+}
+
+func readPassword(path string) (string, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read password: %w", err)
+	}
+	text := strings.TrimSpace(string(b))
+	if text == "" {
+		return "", fmt.Errorf("read password: %s is empty", path)
+	}
+	return text, nil
+}
+
+// Start begins to listen. It returns once clients can connect.
+func (s *Server) Start() error {
+	opts, err := s.options()
+	if err != nil {
+		return err
+	}
+	// The server would report an occupied port through its logger only.
+	probe, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		return fmt.Errorf("start server: %w", err)
+	}
+	if err := probe.Close(); err != nil {
+		return fmt.Errorf("start server: %w", err)
+	}
+	ns, err := server.NewServer(opts)
+	if err != nil {
+		return fmt.Errorf("start server: %w", err)
+	}
+	log := &serverLog{logger: s.cfg.Logger, fatal: make(chan string, 1)}
+	ns.SetLoggerV2(log, false, false, false)
+	go ns.Start()
+	if err := waitReady(ns, log.fatal); err != nil {
+		ns.Shutdown()
+		return fmt.Errorf("start server: %w", err)
+	}
+	s.mu.Lock()
+	s.running, s.addr = ns, ns.Addr().String()
+	s.mu.Unlock()
+	return nil
+}
+
+func waitReady(ns *server.Server, fatal <-chan string) error {
+	for range 300 {
+		if ns.ReadyForConnections(100 * time.Millisecond) {
+			if !ns.JetStreamEnabled() {
+				return errors.New("JetStream did not start")
+			}
+			return nil
+		}
+		select {
+		case text := <-fatal:
+			return errors.New(text)
+		default:
+		}
+	}
+	return errors.New("not ready after 30 s")
+}
+
+func (s *Server) options() (*server.Options, error) {
+	host, port, err := splitListen(s.addr)
+	if err != nil {
+		return nil, err
+	}
+	users, err := s.users()
+	if err != nil {
+		return nil, err
+	}
+	return &server.Options{
+		ServerName: "plumbline", Host: host, Port: listenPort(port),
+		NoSigs: true, DisableJetStreamBanner: true, Users: users,
+		JetStream: true, StoreDir: filepath.Join(s.cfg.DataDir, "nats"),
+		JetStreamMaxStore: streamBytes + streamBytes/16, JetStreamMaxMemory: 16 << 20,
+		// JetStream acks before it syncs; the default interval is two minutes.
+		SyncInterval:  time.Second,
+		WriteDeadline: 10 * time.Second,
+		MaxPayload:    maxPayload,
+	}, nil
+}
+
+// streamBytes is how much of the stream may wait for the store on disk; more waits in the spools.
+const streamBytes = 1 << 30
+
+// maxPayload of one message, in bytes.
+const maxPayload = 1 << 20
+
+func listenPort(port int) int {
+	if port == 0 {
+		return server.RANDOM_PORT
+	}
+	return port
+}
+
+// users is who may do what. An agent cannot read alerts, nor anything of JetStream; an operator can
+// ask the control plane, nothing else.
+func (s *Server) users() ([]*server.User, error) {
+	agent, err := readPassword(PasswordFile(s.cfg.DataDir, AgentUser))
+	if err != nil {
+		return nil, err
+	}
+	operator, err := readPassword(PasswordFile(s.cfg.DataDir, OperatorUser))
+	if err != nil {
+		return nil, err
+	}
+	own := token(s.cfg.Tenant) + ".>"
+	return []*server.User{
+		{Username: controlPlaneUser, Password: s.password},
+		{Username: AgentUser, Password: agent, Permissions: &server.Permissions{
+			Publish: &server.SubjectPermission{Allow: []string{
+				alertSubjects + "." + own, heartbeatSubjects + "." + own, askSubjects + "." + own,
+			}},
+			Subscribe: &server.SubjectPermission{Allow: []string{storedSubjects + "." + own, inbox(AgentUser) + ".>"}},
+		}},
+		{Username: OperatorUser, Password: operator, Permissions: &server.Permissions{
+			Publish:   &server.SubjectPermission{Allow: []string{apiSubjects + ".>"}},
+			Subscribe: &server.SubjectPermission{Allow: []string{storedSubjects + ".>", inbox(OperatorUser) + ".>"}},
+		}},
+	}, nil
+}
+
+func inbox(user string) string { return "_INBOX." + user }
+
+// URL is where clients connect, once Start has returned.
+func (s *Server) URL() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return "nats://" + s.addr
+}
+
+// InProcessConn makes a connection without the network, for the control plane itself.
+func (s *Server) InProcessConn() (net.Conn, error) {
+	s.mu.Lock()
+	ns := s.running
+	s.mu.Unlock()
+	if ns == nil {
+		return nil, errors.New("connect in process: server is stopped")
+	}
+	return ns.InProcessConn()
+}
+
+// Stop ends the server and waits until its files are closed.
+func (s *Server) Stop() {
+	s.mu.Lock()
+	ns := s.running
+	s.running = nil
+	s.mu.Unlock()
+	if ns != nil {
+		ns.Shutdown()
+		ns.WaitForShutdown()
+	}
+}
+
+// syncStore makes a new stream durable: JetStream does not sync its description, and a power cut
+// would leave an empty file and no stream.
+func (s *Server) syncStore() error {
+	return filepath.WalkDir(filepath.Join(s.cfg.DataDir, "nats"), func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		f, err := os.Open(path)
+		if errors.Is(err, os.ErrNotExist) { // a temporary file that is gone
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return errors.Join(f.Sync(), f.Close())
+	})
+}
+
+// serverLog hands the server's words to slog. The server is chatty: its notices are our debug.
+type serverLog struct {
+	logger *slog.Logger
+	fatal  chan string
+}
+
+func (l *serverLog) log(level slog.Level, format string, v ...any) {
+	l.logger.Log(context.Background(), level, "nats server", "detail", fmt.Sprintf(format, v...))
+}
+
+func (l *serverLog) Noticef(format string, v ...any) { l.log(slog.LevelDebug, format, v...) }
+func (l *serverLog) Warnf(format string, v ...any) {
+	level := slog.LevelWarn
+	if strings.HasPrefix(format, "Plaintext passwords") { // ours are random, made by us and in no file of the server
+		level = slog.LevelDebug
+	}
+	l.log(level, format, v...)
+}
+func (l *serverLog) Errorf(format string, v ...any) { l.log(slog.LevelError, format, v...) }
+func (l *serverLog) Debugf(format string, v ...any) { l.log(slog.LevelDebug, format, v...) }
+func (l *serverLog) Tracef(format string, v ...any) { l.log(slog.LevelDebug, format, v...) }
+func (l *serverLog) Fatalf(format string, v ...any) {
+	l.log(slog.LevelError, format, v...)
+	select {
+	case l.fatal <- fmt.Sprintf(format, v...):
+	default:
+	}
+}

@@ -1,0 +1,85 @@
+package enforce
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/sensor"
+)
+
+// Name in status and metrics.
+func (e *Enforcer) Name() string { return "enforce" }
+
+// Kinds that Decode understands. Checks of executions have the layout of an exec, and are the process
+// sensor's.
+func (e *Enforcer) Kinds() []event.Kind { return []event.Kind{event.Access} }
+
+// Decode fills ev from a record.
+func (e *Enforcer) Decode(raw []byte, ev *event.Event) error { return decodeAccess(raw, ev) }
+
+// accessHead is struct access_event up to the path at its end: a record may end there, and Go may not
+// point beyond it.
+type accessHead struct {
+	Header     sensor.Header
+	StartTicks uint64
+	Inode      uint64
+	Device     uint32
+	Value      uint32
+	Repeated   uint32
+	PathLen    uint16
+	Operation  uint8
+	PathFacts  uint8
+	Address    [16]uint8
+	Comm       [16]byte
+}
+
+// A difference from the generated layout does not compile.
+var (
+	_ = [1]struct{}{}[unsafe.Sizeof(accessHead{})-unsafe.Offsetof(bpfAccessEvent{}.Path)]
+	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.StartTicks)-unsafe.Offsetof(bpfAccessEvent{}.StartTicks)]
+	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.Repeated)-unsafe.Offsetof(bpfAccessEvent{}.Repeated)]
+	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.PathFacts)-unsafe.Offsetof(bpfAccessEvent{}.PathFacts)]
+	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.Comm)-unsafe.Offsetof(bpfAccessEvent{}.Comm)]
+)
+
+// Flags of path_facts; bpf2go does not carry macros.
+const (
+	pathTruncated = 1
+	pathUnlinked  = 2
+	pathDetached  = 4
+)
+
+func decodeAccess(raw []byte, ev *event.Event) error {
+	const fixed = unsafe.Sizeof(accessHead{})
+	if uintptr(len(raw)) < fixed {
+		return fmt.Errorf("decode access: %d bytes, want at least %d", len(raw), fixed)
+	}
+	r := (*accessHead)(unsafe.Pointer(unsafe.SliceData(raw)))
+	if fixed+uintptr(r.PathLen) > uintptr(len(raw)) {
+		return fmt.Errorf("decode access: path of %d bytes ends beyond the record of %d", r.PathLen, len(raw))
+	}
+	op := event.Operation(r.Operation)
+	a := event.AccessInfo{
+		Start: r.StartTicks, Inode: r.Inode, Device: r.Device, Repeated: r.Repeated,
+		Partial: r.PathFacts&pathTruncated != 0, Unlinked: r.PathFacts&pathUnlinked != 0, Detached: r.PathFacts&pathDetached != 0,
+	}
+	switch {
+	case op.OnPath():
+		a.Key = event.Key{Op: op, Path: unsafe.String(unsafe.SliceData(raw[fixed:]), int(r.PathLen))}
+	case op.OnAddress() || op.OnNumber():
+		a.Key = factOf(op, r.Value, r.Address, 128)
+	default:
+		return fmt.Errorf("decode access: unknown operation %d", r.Operation)
+	}
+	comm := raw[unsafe.Offsetof(r.Comm):][:len(r.Comm)]
+	for n, c := range comm {
+		if c == 0 {
+			comm = comm[:n]
+			break
+		}
+	}
+	a.Comm = unsafe.String(unsafe.SliceData(comm), len(comm))
+	ev.Access = a
+	return nil
+}

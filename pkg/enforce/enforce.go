@@ -1,0 +1,265 @@
+// Package enforce holds workloads to their baselines inside the kernel. It owns the maps of known
+// operations and the hooks that this kernel offers. It must never decide in user space: a verdict is
+// the kernel's alone, and a failure here leaves the workload's mode as it was.
+//
+//	e, err := enforce.Open(shared, enforce.Config{Dimensions: event.AllDimensions})
+//	err = e.Replace(id, 2, keys) // fill generation 2 ...
+//	err = shared.SetWorkload(cgroup, sensor.State(id, event.Enforce, 2, held)) // ... then switch to it
+package enforce
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/sensor"
+)
+
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -no-global-types -type path_key -type fact_key -type path_pattern -type address_pattern -type suffix -type wish -type entry -type tally -type mode -type operation -type access_event bpf ../../bpf/enforce.bpf.c -- -I../../bpf -O2 -g -Wall -Werror
+
+// Config of an Enforcer.
+type Config struct {
+	// Strength wanted; Auto is the strongest that there is.
+	Strength Strength
+	// Dimensions to hook; DimExec is always one of them.
+	Dimensions event.Dimensions
+	// Cgroups are version 2 directories that the network hooks are attached to. Without one, the
+	// network is left to the hooks of the rung.
+	Cgroups []string
+}
+
+// Enforcer is the attached hooks and their maps. Safe for concurrent use.
+type Enforcer struct {
+	maps     maps
+	paused   *ebpf.Variable
+	asking   *ebpf.Variable // the kernel's word about rules
+	links    []attached
+	strength Strength
+	covered  event.Dimensions
+	status   []sensor.Status
+	syscalls syscallWatch
+
+	rulesMu sync.Mutex
+	rules   loadedRules
+}
+
+// maps are those of the object that user space reads or writes.
+type maps struct {
+	PathEntries     *ebpf.Map `ebpf:"path_entries"`
+	FactEntries     *ebpf.Map `ebpf:"fact_entries"`
+	PathPatterns    *ebpf.Map `ebpf:"path_patterns"`
+	AddressPatterns *ebpf.Map `ebpf:"address_patterns"`
+	Tallies         *ebpf.Map `ebpf:"tallies"`
+	RulePaths       *ebpf.Map `ebpf:"rule_paths"`
+	RulePrefixes    *ebpf.Map `ebpf:"rule_prefixes"`
+	RuleSuffixes    *ebpf.Map `ebpf:"rule_suffixes"`
+	RuleFacts       *ebpf.Map `ebpf:"rule_facts"`
+}
+
+func (m *maps) all() []*ebpf.Map {
+	return []*ebpf.Map{
+		m.PathEntries, m.FactEntries, m.PathPatterns, m.AddressPatterns, m.Tallies,
+		m.RulePaths, m.RulePrefixes, m.RuleSuffixes, m.RuleFacts,
+	}
+}
+
+// Open loads the programs and attaches the strongest rung that works, or exactly the one asked for.
+// Hooks other than that of executions may be missing: see Status and Covered.
+func Open(shared *sensor.Shared, cfg Config) (*Enforcer, error) {
+	cfg.Dimensions = cfg.Dimensions.With(event.DimExec)
+	e := &Enforcer{}
+	var tried []string
+	for _, rung := range ladder() {
+		if cfg.Strength != Auto && cfg.Strength != rung.strength {
+			e.note(rung.exec, false, "another strength was asked for")
+			continue
+		}
+		if e.links != nil {
+			e.note(rung.exec, true, "not used: "+e.strength.String()+" is stronger")
+			continue
+		}
+		err := e.climb(shared, cfg, rung)
+		if err != nil && !unsupported(err) {
+			return nil, errors.Join(fmt.Errorf("attach %s: %w", rung.exec, err), e.Close())
+		}
+		if err != nil {
+			e.note(rung.exec, false, reason(err))
+			tried = append(tried, rung.exec+": "+reason(err))
+			continue
+		}
+		e.strength = rung.strength
+	}
+	if e.links == nil {
+		return nil, fmt.Errorf("attach enforcement (%s): %w by this kernel: %s", cfg.Strength, sensor.ErrNotSupported, strings.Join(tried, "; "))
+	}
+	return e, nil
+}
+
+func (e *Enforcer) note(hook string, supported bool, why string) {
+	e.status = append(e.status, sensor.Status{Sensor: "enforce", Hook: hook, Supported: supported, Reason: why})
+}
+
+// climb loads and attaches one rung. The hook of executions decides whether the kernel has it; what
+// else is missing is noted.
+func (e *Enforcer) climb(shared *sensor.Shared, cfg Config, r rung) error {
+	if r.strength == LSM {
+		// LSM programs attach also where bpf is not in the list of LSMs, and are never called.
+		if err := lsmActive(); err != nil {
+			return err
+		}
+	}
+	spec, err := loadBpf()
+	if err != nil {
+		return fmt.Errorf("read enforce object: %w", err)
+	}
+	hooks, absent := present(shared, wanted(r, cfg))
+	keep(spec, r, hooks)
+	if err := setSecret(spec); err != nil {
+		return err
+	}
+	collection, refused, err := shared.LoadEach(spec)
+	if err != nil {
+		return err
+	}
+	defer collection.Close() // links and clones hold what is in use
+	if err := refused[hooks[0].program]; err != nil {
+		return err
+	}
+	// A kernel may refuse others, for example because it cannot trace the hook's arguments.
+	hooks = slices.DeleteFunc(hooks, func(h hook) bool {
+		why := refused[h.program]
+		if why != nil {
+			e.note(h.section, false, reason(why))
+		}
+		return why != nil
+	})
+	links, missing, err := attachAll(collection, cfg, hooks)
+	if err != nil {
+		return err
+	}
+	if err := e.take(collection); err != nil {
+		return errors.Join(err, closeAll(links))
+	}
+	e.links = links
+	for _, h := range hooks {
+		e.note(h.section, missing[h.program] == nil, reason(missing[h.program]))
+		if h.carries && missing[h.program] == nil {
+			e.covered = e.covered.With(h.dimension)
+		}
+	}
+	for _, h := range absent {
+		e.note(h.section, false, "this kernel has no such hook")
+	}
+	return nil
+}
+
+// keep leaves in the object what the rung needs: a kernel may refuse to load the rest.
+func keep(spec *ebpf.CollectionSpec, r rung, hooks []hook) {
+	for name := range spec.Programs {
+		used := false
+		for _, h := range hooks {
+			used = used || h.program == name
+		}
+		if !used {
+			delete(spec.Programs, name)
+		}
+	}
+	if r.strength != LSM {
+		delete(spec.Maps, "known_inodes") // of a type that LSM programs only may use
+	}
+}
+
+// setSecret makes the hashes in the kernel's cache unpredictable.
+func setSecret(spec *ebpf.CollectionSpec) error {
+	var secret [8]byte
+	_, _ = rand.Read(secret[:]) // never fails
+	if err := spec.Variables["known_secret"].Set(binary.NativeEndian.Uint64(secret[:])); err != nil {
+		return fmt.Errorf("set knob known_secret: %w", err)
+	}
+	return nil
+}
+
+// take keeps the collection's maps for us.
+func (e *Enforcer) take(collection *ebpf.Collection) error {
+	if err := collection.Assign(&e.maps); err != nil {
+		return fmt.Errorf("take maps: %w", err)
+	}
+	e.paused, e.asking = collection.Variables["paused_until"], collection.Variables["rules"]
+	return e.syscalls.take(collection)
+}
+
+// Strength is the rung in use.
+func (e *Enforcer) Strength() Strength { return e.strength }
+
+// Covered lists the dimensions that this kernel lets us hold.
+func (e *Enforcer) Covered() event.Dimensions { return e.covered }
+
+// Status lists the hooks, those of executions first, strongest first.
+func (e *Enforcer) Status() []sensor.Status { return e.status }
+
+// Pin keeps the hooks in the kernel while no agent runs.
+func (e *Enforcer) Pin(pins *sensor.Pins) error {
+	var errs []error
+	for i, l := range e.links {
+		errs = append(errs, pins.Pin(fmt.Sprintf("link_enforce_%s_%d", l.program, i), l.link))
+	}
+	return errors.Join(errs...)
+}
+
+// Close lets go of the hooks. Those that are not pinned are taken out of the kernel.
+func (e *Enforcer) Close() error {
+	errs := []error{closeAll(e.links), e.syscalls.Close()}
+	for _, m := range e.maps.all() {
+		if m != nil {
+			errs = append(errs, m.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func closeAll(links []attached) error {
+	var errs []error
+	for _, l := range links {
+		errs = append(errs, l.link.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Pause lets nothing be denied until this time of CLOCK_MONOTONIC, in nanoseconds; what would be is
+// audited. 0 ends a pause. It holds without the agent too.
+func (e *Enforcer) Pause(until uint64) error {
+	if err := e.paused.Set(until); err != nil {
+		return fmt.Errorf("pause enforcement: %w", err)
+	}
+	return nil
+}
+
+// Tally counts what happened to a workload's operations since the agent started. What an inode
+// remembers as known is not counted.
+type Tally struct {
+	Hits, Learnt, Audited, Denied uint64
+}
+
+// Tally of a workload; zero if nothing happened yet.
+func (e *Enforcer) Tally(workload uint32) (Tally, error) {
+	var each []bpfTally
+	var sum Tally
+	err := e.maps.Tallies.Lookup(workload, &each)
+	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return sum, fmt.Errorf("read tally of workload %d: %w", workload, err)
+	}
+	for _, t := range each {
+		sum.Hits += t.Hits
+		sum.Learnt += t.Learnt
+		sum.Audited += t.Audited
+		sum.Denied += t.Denied
+	}
+	return sum, nil
+}

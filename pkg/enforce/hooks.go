@@ -1,0 +1,202 @@
+package enforce
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/sensor"
+)
+
+// hook is one program and where it is attached.
+type hook struct {
+	section   string // as the kernel and users name it
+	program   string // in the object
+	target    string // the kernel's function; empty: always there
+	dimension event.Dimension
+	carries   bool // without it the dimension is not held at all
+	cgroup    ebpf.AttachType
+	onDemand  bool // attached at first only to see whether it can be
+}
+
+// securityHook is an LSM hook, by the name of its LSM program.
+type securityHook struct {
+	lsm, fmod string // the hook's name, and its security_ function's where that differs
+	program   string // behind the rung's prefix, where it is not called like the hook
+	dimension event.Dimension
+	carries   bool
+	onlyLSM   bool
+	byCgroup  bool // cgroup hooks take its place where there are some
+}
+
+func securityHooks() []securityHook {
+	return []securityHook{
+		{lsm: "bprm_check_security", fmod: "bprm_check", dimension: event.DimExec, carries: true},
+		{lsm: "mmap_file", dimension: event.DimLibrary, carries: true},
+		{lsm: "file_mprotect", dimension: event.DimLibrary},
+		{lsm: "file_open", dimension: event.DimFile, carries: true},
+		{lsm: "path_mknod", dimension: event.DimFile},
+		{lsm: "path_mkdir", dimension: event.DimFile},
+		{lsm: "path_symlink", dimension: event.DimFile},
+		{lsm: "path_unlink", dimension: event.DimFile},
+		{lsm: "path_rmdir", dimension: event.DimFile},
+		{lsm: "path_truncate", dimension: event.DimFile},
+		{lsm: "path_chmod", dimension: event.DimFile},
+		{lsm: "path_chown", dimension: event.DimFile},
+		{lsm: "path_chroot", dimension: event.DimFile},
+		{lsm: "path_link", dimension: event.DimFile},
+		{lsm: "path_rename", dimension: event.DimFile},
+		{lsm: "sb_mount", dimension: event.DimFile},
+		{lsm: "move_mount", dimension: event.DimFile},
+		{lsm: "sb_pivotroot", dimension: event.DimFile},
+		{lsm: "sb_umount", dimension: event.DimFile},
+		{lsm: "task_alloc", dimension: event.DimFile},
+		{lsm: "inode_rename", dimension: event.DimFile, onlyLSM: true},
+		{lsm: "inode_link", dimension: event.DimFile, onlyLSM: true},
+		{lsm: "unix_stream_connect", dimension: event.DimUnix, carries: true},
+		{lsm: "unix_may_send", dimension: event.DimUnix},
+		{lsm: "socket_bind", program: "unix_bind", dimension: event.DimUnix},
+		{lsm: "socket_connect", dimension: event.DimNetwork, carries: true, byCgroup: true},
+		{lsm: "socket_bind", dimension: event.DimNetwork, byCgroup: true},
+		{lsm: "socket_listen", dimension: event.DimNetwork},
+		{lsm: "capable", dimension: event.DimPrivilege, carries: true},
+		{lsm: "socket_create", dimension: event.DimPrivilege},
+		{lsm: "ptrace_access_check", dimension: event.DimPrivilege},
+		{lsm: "ptrace_traceme", dimension: event.DimPrivilege},
+		{lsm: "task_kill", dimension: event.DimPrivilege},
+		{lsm: "userns_create", fmod: "create_user_ns", dimension: event.DimPrivilege},
+		{lsm: "kernel_read_file", dimension: event.DimPrivilege},
+		{lsm: "kernel_load_data", dimension: event.DimPrivilege},
+		{lsm: "bpf", dimension: event.DimPrivilege},
+		{lsm: "perf_event_open", dimension: event.DimPrivilege},
+		{lsm: "inode_init_security_anon", dimension: event.DimPrivilege},
+		{lsm: "task_fix_setuid", dimension: event.DimPrivilege},
+		{lsm: "task_fix_setgid", dimension: event.DimPrivilege},
+	}
+}
+
+func cgroupHooks() []hook {
+	return []hook{
+		{section: "cgroup/connect4", program: "cgroup_connect4", cgroup: ebpf.AttachCGroupInet4Connect, carries: true, dimension: event.DimNetwork},
+		{section: "cgroup/connect6", program: "cgroup_connect6", cgroup: ebpf.AttachCGroupInet6Connect, dimension: event.DimNetwork},
+		{section: "cgroup/sendmsg4", program: "cgroup_sendmsg4", cgroup: ebpf.AttachCGroupUDP4Sendmsg, dimension: event.DimNetwork},
+		{section: "cgroup/sendmsg6", program: "cgroup_sendmsg6", cgroup: ebpf.AttachCGroupUDP6Sendmsg, dimension: event.DimNetwork},
+		{section: "cgroup/bind4", program: "cgroup_bind4", cgroup: ebpf.AttachCGroupInet4Bind, dimension: event.DimNetwork},
+		{section: "cgroup/bind6", program: "cgroup_bind6", cgroup: ebpf.AttachCGroupInet6Bind, dimension: event.DimNetwork},
+	}
+}
+
+// hook of this rung; false if the rung has none.
+func (s securityHook) hook(r Strength) (hook, bool) {
+	h := hook{dimension: s.dimension, carries: s.carries}
+	name, program := s.lsm, cmp.Or(s.program, s.lsm)
+	switch {
+	case r == LSM:
+		h.section, h.program, h.target = "lsm/"+name, "lsm_"+program, "bpf_lsm_"+name
+		return h, true
+	case r == FmodRet && !s.onlyLSM:
+		function := cmp.Or(s.fmod, name)
+		h.section, h.target = "fmod_ret/security_"+function, "security_"+function
+		h.program = "fmod_" + program
+		return h, true
+	case r == Signal && s.dimension == event.DimExec:
+		h.section, h.program = "tp_btf/sched_process_exec", "signal_sched_process_exec"
+		return h, true
+	}
+	return h, false
+}
+
+// wanted lists the hooks of a rung, that of executions first.
+func wanted(r rung, cfg Config) []hook {
+	byCgroup := len(cfg.Cgroups) > 0
+	var hooks []hook
+	for _, s := range securityHooks() {
+		h, ok := s.hook(r.strength)
+		if !ok || !cfg.Dimensions.Has(s.dimension) || byCgroup && s.byCgroup {
+			continue
+		}
+		hooks = append(hooks, h)
+	}
+	if byCgroup && cfg.Dimensions.Has(event.DimNetwork) {
+		hooks = append(hooks, cgroupHooks()...)
+	}
+	if cfg.Dimensions.Has(event.DimSyscalls) {
+		hooks = append(hooks, hook{
+			section: "tp_btf/sys_enter", program: syscallProgram, dimension: event.DimSyscalls, carries: true, onDemand: true,
+		})
+	}
+	return hooks
+}
+
+// present splits off the hooks that this kernel does not have at all.
+func present(shared *sensor.Shared, hooks []hook) (there, absent []hook) {
+	for _, h := range hooks {
+		if h.target == "" || shared.HasFunction(h.target) {
+			there = append(there, h)
+		} else {
+			absent = append(absent, h)
+		}
+	}
+	return there, absent
+}
+
+// attached is a program that is attached.
+type attached struct {
+	program string
+	link    link.Link
+}
+
+// attachAll attaches every hook. It fails if the first one, that of executions, cannot be; why others
+// are missing is told by program.
+func attachAll(collection *ebpf.Collection, cfg Config, hooks []hook) (links []attached, missing map[string]error, err error) {
+	missing = map[string]error{}
+	for i, h := range hooks {
+		more, err := attach(collection.Programs[h.program], h, cfg.Cgroups)
+		if h.onDemand {
+			for _, l := range more {
+				err = errors.Join(err, l.Close())
+			}
+			more = nil
+		}
+		for _, l := range more {
+			links = append(links, attached{h.program, l})
+		}
+		if err == nil {
+			continue
+		}
+		if i == 0 || !unsupported(err) {
+			return nil, nil, errors.Join(fmt.Errorf("attach %s: %w", h.section, err), closeAll(links))
+		}
+		missing[h.program] = err
+	}
+	return links, missing, nil
+}
+
+func attach(program *ebpf.Program, h hook, cgroups []string) ([]link.Link, error) {
+	if h.cgroup != ebpf.AttachNone {
+		var links []link.Link
+		for _, dir := range cgroups {
+			l, err := link.AttachCgroup(link.CgroupOptions{Path: dir, Attach: h.cgroup, Program: program})
+			if err != nil {
+				return links, fmt.Errorf("attach to %s: %w", dir, err)
+			}
+			links = append(links, l)
+		}
+		return links, nil
+	}
+	var l link.Link
+	var err error
+	if program.Type() == ebpf.LSM {
+		l, err = link.AttachLSM(link.LSMOptions{Program: program})
+	} else {
+		l, err = link.AttachTracing(link.TracingOptions{Program: program})
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []link.Link{l}, nil
+}

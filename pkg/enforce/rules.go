@@ -1,0 +1,201 @@
+package enforce
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/bits"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/rule"
+)
+
+// Rules says what of a ruleset is in force in the kernel.
+type Rules struct {
+	Generation uint32            // counts what LoadRules has put in force
+	Operations []event.Operation // that some rule asks about
+	Blind      []event.Operation // those of them that this kernel has no hook for
+	Entries    int
+}
+
+// loadedRules is what the kernel's tables hold for rules.
+type loadedRules struct {
+	Rules
+	now     []place   // entries
+	retired [][]place // of generations that are no longer asked for
+}
+
+// LoadRules puts in force what rules want of the kernel: which operations it tells of although the baseline
+// knows them, and which it denies. One write switches from the earlier rules to these; if there is an
+// error, the earlier ones stay in force.
+func (e *Enforcer) LoadRules(set *rule.Ruleset) (Rules, error) {
+	e.rulesMu.Lock()
+	defer e.rulesMu.Unlock()
+	w, err := compileWishes(set)
+	if err != nil {
+		return e.rules.Rules, err
+	}
+	next := Rules{Generation: max(e.rules.Generation+1, 1), Entries: len(w.paths) + len(w.prefixes) + len(w.suffixes) + len(w.facts)}
+	for ops := w.ops; ops != 0; ops &= ops - 1 {
+		op := event.Operation(bits.TrailingZeros32(ops))
+		next.Operations = append(next.Operations, op)
+		if !e.sees(op) {
+			next.Blind = append(next.Blind, op)
+		}
+	}
+	if len(e.rules.retired) >= maxRetired {
+		if err := e.retire(); err != nil {
+			return e.rules.Rules, err
+		}
+	}
+	written, err := e.writeWishes(w, next.Generation)
+	if err != nil && len(e.rules.retired) > 0 { // for want of room, perhaps
+		if err = errors.Join(deleteAll(written), e.retire()); err == nil {
+			written, err = e.writeWishes(w, next.Generation)
+		}
+	}
+	if err == nil {
+		err = e.asking.Set(uint64(next.Generation)<<32 | uint64(w.ops))
+	}
+	if err != nil {
+		return e.rules.Rules, fmt.Errorf("write rules to the kernel: %w", errors.Join(err, deleteAll(written)))
+	}
+	e.rules = loadedRules{Rules: next, now: written, retired: append(e.rules.retired, e.rules.now)}
+	return next, nil
+}
+
+// maxRetired is how many generations of rules are deleted together: to know that no program looks there any more
+// takes a grace period of the kernel.
+const maxRetired = 8
+
+// retire deletes the generations that are no longer asked for. A program may have begun before the switch, and
+// be preempted: it must not find nothing.
+func (e *Enforcer) retire() error {
+	waitForPrograms()
+	if err := deleteAll(slices.Concat(e.rules.retired...)); err != nil {
+		return fmt.Errorf("remove earlier rules: %w", err)
+	}
+	e.rules.retired = nil
+	return nil
+}
+
+// waitForPrograms waits until every program that runs now has ended: membarrier(2) waits for a grace period. It
+// cannot on machines with nohz_full; there a second has to do.
+func waitForPrograms() {
+	const global = 1 // MEMBARRIER_CMD_GLOBAL, include/uapi/linux/membarrier.h
+	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0); errno != 0 {
+		<-time.After(time.Second)
+	}
+}
+
+// sees says whether an operation has a hook with this strength and kernel.
+func (e *Enforcer) sees(op event.Operation) bool {
+	hook := ""
+	switch op {
+	case event.OpUserns:
+		hook = "userns_create"
+	case event.OpIOUring, event.OpUserfault:
+		hook = "inode_init_security_anon"
+	}
+	return e.covered.Has(op.Dimension()) && slices.ContainsFunc(e.links, func(l attached) bool { return strings.HasSuffix(l.program, hook) })
+}
+
+// Cannot says what a rule that stops something asks for in vain with this strength and kernel; "" if there
+// is nothing.
+func (e *Enforcer) Cannot(r *rule.Rule) string {
+	var unseen, alive []string
+	for _, i := range r.Plan() {
+		switch op := operationOf(&i); {
+		case op == event.OpUnspecified:
+		case !e.sees(op):
+			unseen = append(unseen, op.String())
+		case r.Action == rule.Kill && op.OnAddress() && op != event.OpListen && e.byCgroup():
+			alive = append(alive, op.String())
+		}
+	}
+	var all []string
+	if unseen != nil {
+		all = append(all, fmt.Sprintf("stop %s: there is no hook for it with strength %s", strings.Join(unseen, ", "), e.strength))
+	}
+	if alive != nil {
+		all = append(all, fmt.Sprintf("kill at %s: the hooks of the network only deny", strings.Join(alive, ", ")))
+	}
+	return strings.Join(all, "; ")
+}
+
+// byCgroup says whether the hooks of the network are those of cgroups.
+func (e *Enforcer) byCgroup() bool {
+	return slices.ContainsFunc(e.links, func(l attached) bool { return strings.HasPrefix(l.program, "cgroup_") })
+}
+
+// Rules says what is in force.
+func (e *Enforcer) Rules() Rules {
+	e.rulesMu.Lock()
+	defer e.rulesMu.Unlock()
+	return e.rules.Rules
+}
+
+func deleteAll(entries []place) error {
+	var errs []error
+	for _, at := range entries {
+		if err := at.in.Delete(at.key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// writeWishes returns what it has written, also if there is an error.
+func (e *Enforcer) writeWishes(w *wishes, generation uint32) ([]place, error) {
+	var written []place
+	var errs []error
+	write := func(in *ebpf.Map, key any, wish bpfWish) {
+		if err := in.Put(key, wish); err != nil {
+			errs = append(errs, err)
+			return
+		}
+		written = append(written, place{in, key})
+	}
+	for k, wish := range w.paths {
+		key := &bpfPathKey{Generation: generation, Operation: bpfOperation(k.op)}
+		put(key.Path[:], k.text)
+		write(e.maps.RulePaths, key, wish)
+	}
+	for k, wish := range w.prefixes {
+		key := &bpfPathPattern{Prefixlen: pathHead + 8*uint32(len(k.text)), Generation: generation, Operation: bpfOperation(k.op)}
+		put(key.Path[:], k.text)
+		write(e.maps.RulePrefixes, key, wish)
+	}
+	for k, wish := range w.suffixes {
+		key := &bpfSuffix{Prefixlen: suffixHead + 8*uint32(len(k.text)), Generation: generation, Operation: bpfOperation(k.op)}
+		put(key.Bytes[:], k.text)
+		write(e.maps.RuleSuffixes, key, wish)
+	}
+	for k, wish := range w.facts {
+		write(e.maps.RuleFacts, k.key(generation), wish)
+	}
+	return written, errors.Join(errs...)
+}
+
+// suffixHead is the bits of a suffix's key before its text.
+const suffixHead = 2 * 32
+
+// numberHead is the bits of a number's key before it.
+const numberHead = 3 * 32
+
+func (f factWish) key(generation uint32) *bpfAddressPattern {
+	key := &bpfAddressPattern{Generation: generation, Operation: bpfOperation(f.op)}
+	if f.op.OnNumber() {
+		key.Prefixlen = numberHead + uint32(f.bits)
+		key.Value = binary.NativeEndian.Uint32(binary.BigEndian.AppendUint32(nil, f.value))
+		return key
+	}
+	key.Prefixlen, key.Value, key.Address = addressHead+uint32(f.bits), f.value, f.address
+	return key
+}

@@ -1,0 +1,475 @@
+package enforce_test
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/plumbline-io/plumbline/pkg/enforce"
+	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/rule"
+	"github.com/plumbline-io/plumbline/pkg/sensor"
+	"github.com/plumbline-io/plumbline/pkg/sensor/process"
+	"github.com/plumbline-io/plumbline/pkg/sensor/sensortest"
+)
+
+// Rules in the kernel, with each strength that stops other things than executions.
+func TestRules(t *testing.T) {
+	sensortest.OneKernel(t)
+	tests := map[string]func(t *testing.T, w *trial){
+		"deeds": testEveryDeed, "known": testKnown, "baseline": testBesideBaseline, "kill": testKill, "reload": testReload,
+	}
+	for _, strength := range []enforce.Strength{enforce.LSM, enforce.FmodRet} {
+		t.Run(strength.String(), func(t *testing.T) {
+			scope := sensortest.NewScope(t)
+			p, err := process.Open(scope.Shared)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { p.Close() })
+			e, err := enforce.Open(scope.Shared, enforce.Config{Strength: strength, Dimensions: event.AllDimensions, Cgroups: []string{scope.Dir}})
+			if errors.Is(err, sensor.ErrNotSupported) {
+				t.Skip(err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { e.Close() })
+			w := &trial{scope: scope, enforcer: e, events: sensortest.Collect(t, scope.Shared, p, e)}
+			for name, test := range tests {
+				w.scope.Held = 0
+				w.state(t, event.Off, 1, 0)
+				w.does = newDoer(t, scope)
+				t.Run(name, func(t *testing.T) { test(t, w) })
+			}
+		})
+	}
+}
+
+// state sets mode, generation and flags of the scope.
+func (w *trial) state(t *testing.T, mode event.Mode, generation, flags uint32) {
+	t.Helper()
+	s := sensor.State(sensortest.WorkloadID, mode, generation, w.scope.Held)
+	s.Flags = flags
+	if err := w.scope.Shared.SetWorkload(w.scope.ID, s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *trial) tally(t *testing.T) enforce.Tally {
+	t.Helper()
+	tally, err := w.enforcer.Tally(sensortest.WorkloadID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tally
+}
+
+// use puts rules in force.
+func (w *trial) use(t *testing.T, text string) *rule.Ruleset {
+	t.Helper()
+	set, problems := rule.Load(rule.File{Name: "r.yaml", Data: []byte(text)})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	if _, err := w.enforcer.LoadRules(set); err != nil {
+		t.Fatal(err)
+	}
+	return set
+}
+
+func ruleText(name, condition, keys string) string {
+	return fmt.Sprintf("- rule: %s\n  condition: %q\n  output: o\n  priority: warning\n%s", name, condition, keys)
+}
+
+const denying = "  action: deny\n  mode: enforce\n"
+
+// conditionFor is a condition that an operation alone meets.
+func conditionFor(k event.Key) string {
+	text := "evt.operation = " + k.Op.String()
+	switch {
+	case k.Op.OnPath():
+		return text + fmt.Sprintf(" and evt.path = %q", k.Path)
+	case k.Op.OnAddress():
+		return text + fmt.Sprintf(" and fd.sip = %s and fd.sport = %d and fd.l4proto = %s", k.Address.Addr(), k.Port, k.Protocol)
+	}
+	return text + fmt.Sprintf(" and evt.value = %q", event.ValueName(k.Op, k.Value))
+}
+
+// A rule that denies does so in protected containers and nowhere else, whatever the operation is, without any
+// baseline; elsewhere in containers it sees the operation, and on the host it does not.
+func testEveryDeed(t *testing.T, w *trial) {
+	for name, d := range deeds() {
+		t.Run(name, func(t *testing.T) { w.testRule(t, name, d) })
+	}
+}
+
+func (w *trial) testRule(t *testing.T, name string, d deed) {
+	for _, s := range w.enforcer.Status() {
+		if _, name, _ := strings.Cut(s.Hook, "/"); d.hook != "" && strings.Contains(name, d.hook) && !s.Supported {
+			t.Skip(s.Reason)
+		}
+	}
+	dir := t.TempDir()
+	if err := fill(dir); err != nil {
+		t.Fatal(err)
+	}
+	run, denied := w.does.run, int(unix.EPERM)
+	if d.alone {
+		run = w.does.runAlone
+	}
+	if d.code != 0 {
+		denied = d.code
+	}
+	key := d.key(dir)
+	steps := []struct {
+		flags   uint32
+		code    int
+		verdict event.Verdict // of what is told
+		told    bool
+	}{
+		{0, 0, 0, false},
+		{sensor.Protected, 0, 0, false},
+		{sensor.Container, 0, event.Allow, true},
+		{sensor.Container | sensor.Protected, denied, event.Deny, true},
+	}
+	where := " and container.id != host"
+	if key.Op == event.OpPtrace || key.Op == event.OpSignal {
+		// The deed is done to this process, which is the agent: containers may not, in any case.
+		where, steps = " and container.id = host", steps[2:]
+		for i := range steps {
+			steps[i].flags &^= sensor.Container
+		}
+	}
+	r := w.use(t, ruleText(name, conditionFor(key)+where, denying)).Rules()[0]
+	for step, tc := range steps {
+		w.state(t, event.Off, 1, tc.flags)
+		before := w.told(key)
+		if code := run(t, name, dir); code != tc.code {
+			t.Errorf("step %d: exit code %d, want %d", step, code, tc.code)
+		}
+		if tc.told {
+			sensortest.Until(t, "step "+strconv.Itoa(step)+": "+key.String(), func() bool { return w.told(key) > before })
+			got := w.last(key)
+			if got.Verdict != tc.verdict || got.RuleID != map[event.Verdict]uint32{event.Deny: r.ID()}[tc.verdict] || got.Deviates {
+				t.Errorf("step %d: told %s by rule %d, deviates %t", step, got.Verdict, got.RuleID, got.Deviates)
+			}
+			before++
+		}
+		if tc.code == 0 && d.after != nil {
+			if err := d.after(dir); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := w.told(key); n != before {
+			t.Errorf("step %d: told %d times, want %d", step, n, before)
+		}
+	}
+}
+
+// A rule sees what the baseline knows, each process of it once, and nothing else of that leaves the kernel; also
+// when the file was opened before the rule was there, so that the inode remembers it as known.
+func testKnown(t *testing.T, w *trial) {
+	dir := t.TempDir()
+	if err := fill(dir); err != nil {
+		t.Fatal(err)
+	}
+	file := event.Key{Op: event.OpRead, Path: dir + "/file"}
+	w.scope.Held = event.Dimensions(0).With(event.DimFile)
+	const generation = 100
+	before := len(w.events.Of(event.Access))
+	if err := w.enforcer.Replace(sensortest.WorkloadID, generation, []event.Key{{Op: event.OpRead, Path: "/**"}, {Op: event.OpWrite, Path: "/**"}}); err != nil {
+		t.Fatal(err)
+	}
+	w.state(t, event.Enforce, generation, sensor.Protected)
+	read := func(times int) {
+		t.Helper()
+		for range times {
+			if code := w.does.runAlone(t, "read", dir); code != 0 {
+				t.Fatalf("exit code %d", code)
+			}
+		}
+	}
+	read(5)
+	w.use(t, ruleText("read", conditionFor(file)+" and proc.name = x", ""))
+	read(3)
+	sensortest.Until(t, "3 reads", func() bool { return w.told(file) >= 3 })
+	w.use(t, ruleText("other", "evt.operation = read and evt.path endswith .key", ""))
+	read(5)
+	w.use(t, ruleText("all below", fmt.Sprintf("evt.operation = read and evt.path startswith %q", dir+"/"), ""))
+	read(2)
+	sensortest.Until(t, "5 reads", func() bool { return w.told(file) >= 5 })
+	w.use(t, ruleText("by its end", "evt.operation = read and evt.path endswith /file", ""))
+	read(2)
+	sensortest.Until(t, "7 reads", func() bool { return w.told(file) >= 7 })
+	if all := w.events.Of(event.Access)[before:]; len(all) != 7 {
+		t.Errorf("%d events left the kernel, want 7: %+v", len(all), all)
+	}
+	for _, ev := range w.about(file) {
+		if ev.Verdict != event.Allow || ev.RuleID != 0 {
+			t.Errorf("told %s by rule %d", ev.Verdict, ev.RuleID)
+		}
+	}
+}
+
+// What a rule denies and the baseline does not know is told as both. Pausing suspends rules too.
+func testBesideBaseline(t *testing.T, w *trial) {
+	dir := t.TempDir()
+	if err := fill(dir); err != nil {
+		t.Fatal(err)
+	}
+	file := event.Key{Op: event.OpRead, Path: dir + "/file"}
+	w.scope.Held = event.Dimensions(0).With(event.DimFile)
+	set := w.use(t, ruleText("read", conditionFor(file), denying))
+	for step, tc := range []struct {
+		mode     event.Mode
+		known    bool
+		deviates bool
+	}{{event.Off, false, false}, {event.Learn, false, false}, {event.AuditMode, true, false}, {event.AuditMode, false, true}, {event.Enforce, false, true}, {event.Enforce, true, false}} {
+		generation := uint32(step + 200)
+		if tc.known {
+			if err := w.enforcer.Replace(sensortest.WorkloadID, generation, []event.Key{file}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.state(t, tc.mode, generation, sensor.Protected)
+		before := w.told(file)
+		cmd := w.does.runAlone
+		if w.scope.Held.Has(event.DimFile) && tc.mode == event.Enforce {
+			cmd = w.does.run // a new process could not read what it is made of
+		}
+		if code := cmd(t, "read", dir); code != int(unix.EPERM) {
+			t.Errorf("step %d: exit code %d", step, code)
+		}
+		sensortest.Until(t, "a denial", func() bool { return w.told(file) > before })
+		if got := w.last(file); got.Verdict != event.Deny || got.RuleID != set.Rules()[0].ID() || got.Deviates != tc.deviates {
+			t.Errorf("step %d: %s by rule %d, deviates %t", step, got.Verdict, got.RuleID, got.Deviates)
+		}
+	}
+	if err := w.enforcer.Pause(^uint64(0)); err != nil {
+		t.Fatal(err)
+	}
+	if code := w.does.run(t, "read", dir); code != 0 {
+		t.Errorf("paused: exit code %d", code)
+	}
+	if err := w.enforcer.Pause(0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// kill ends the process at the hook; of others of its kind only the one that did it.
+func testKill(t *testing.T, w *trial) {
+	dir := t.TempDir()
+	if err := fill(dir); err != nil {
+		t.Fatal(err)
+	}
+	file := event.Key{Op: event.OpWrite, Path: dir + "/file"}
+	w.use(t, ruleText("kill", conditionFor(file), "  action: kill\n  mode: enforce\n"))
+	w.state(t, event.Off, 1, sensor.Protected)
+	if code := w.does.runAlone(t, "write", dir); code != -1 {
+		t.Errorf("exit code %d, want death by a signal", code)
+	}
+	sensortest.Until(t, "the denial", func() bool { return w.told(file) == 1 })
+	if code := w.does.run(t, "read", dir); code != 0 {
+		t.Errorf("another process: %d", code)
+	}
+}
+
+// Executions: the rule denies by every strength, and where the baseline allows it.
+func TestRuleDeniesExec(t *testing.T) {
+	rungs(t, func(t *testing.T, r rig) {
+		w := &trial{scope: r.scope, enforcer: r.enforcer}
+		truePath, shPath := resolved(t, "/bin/true"), resolved(t, "/bin/sh")
+		if err := r.enforcer.Replace(sensortest.WorkloadID, 2, []event.Key{execOf(truePath), execOf(shPath)}); err != nil {
+			t.Fatal(err)
+		}
+		set := w.use(t, ruleText("true", "evt.type = execve and proc.exepath = "+truePath, denying))
+		w.state(t, event.Enforce, 2, 0)
+		if err := r.scope.Run(t, "/bin/true"); err != nil {
+			t.Errorf("not protected: %v", err)
+		}
+		w.state(t, event.Enforce, 2, sensor.Protected)
+		r.wantStopped(t, r.scope.Run(t, "/bin/true"))
+		got := r.events.Wait(t, event.ExecCheck, 1)[0]
+		if got.Verdict != event.Deny || got.RuleID != set.Rules()[0].ID() || got.Deviates || got.Exec.Path != truePath {
+			t.Errorf("%+v", got)
+		}
+		if err := r.scope.Run(t, "/bin/sh", "-c", "exit 1"); err == nil || !strings.Contains(err.Error(), "exit status 1") {
+			t.Errorf("another program: %v", err)
+		}
+		r.wantTally(t, enforce.Tally{Hits: 2, Denied: 1})
+	})
+}
+
+// Addresses: by network, protocol and port, each of them given or not.
+func TestNetworkRules(t *testing.T) {
+	scope, e, does, port := networkTrial(t)
+	w := &trial{scope: scope, enforcer: e, does: does}
+	w.state(t, event.Off, 1, sensor.Protected)
+	loopback := netip.MustParsePrefix("127.0.0.1/32")
+	for name, tc := range map[string]struct {
+		condition string
+		denied    string // deeds
+	}{
+		"network":            {"evt.operation = connect and fd.sip = 127.0.0.0/8", "connect4 mapped connect udp fast open"},
+		"port":               {fmt.Sprintf("evt.operation = connect and fd.sport = %d", port), "connect4 connect6 mapped connect udp fast open"},
+		"protocol":           {"evt.operation = connect and fd.l4proto = udp", "connect udp"},
+		"port and protocol":  {conditionFor(event.Key{Op: event.OpConnect, Address: loopback, Port: uint16(port), Protocol: event.ProtocolTCP}), "connect4 mapped fast open"},
+		"port, but another":  {"evt.operation = connect and fd.sport = 1", ""},
+		"IPv6":               {`evt.operation in (connect, send) and fd.sip = "::1/128"`, "connect6 send6"},
+		"bind to the port":   {fmt.Sprintf("evt.operation = bind and fd.sport in (%d, %d)", port, port+1), "bind bind6 udp"},
+		"any of the network": {"evt.operation in (connect, send, bind)", "connect4 connect6 mapped connect udp fast open send send6 bind bind6 udp"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.use(t, ruleText(name, tc.condition, denying))
+			for deed := range networkDeeds() {
+				want := 0
+				if names(tc.denied, deed) {
+					want = int(unix.EPERM)
+				}
+				if code := w.does.run(t, deed, strconv.Itoa(port)); (code == int(unix.EPERM)) != (want != 0) {
+					t.Errorf("%s: exit code %d, denied: %t", deed, code, want != 0)
+				}
+			}
+		})
+	}
+}
+
+// As TestUpdatesLeaveNoGap, by rules: their replacement is one write too.
+func TestReloadsLeaveNoGap(t *testing.T) {
+	scope, e, does, port := networkTrial(t)
+	w := &trial{scope: scope, enforcer: e, does: does}
+	set := w.use(t, ruleText("deny", fmt.Sprintf("evt.operation = connect and fd.sport = %d", port), denying))
+	w.state(t, event.Off, 1, sensor.Protected)
+	var stop atomic.Bool
+	done := make(chan [2]int)
+	go func() {
+		rounds, reached := 0, 0
+		for ; !stop.Load(); rounds++ {
+			reached += does.run(t, "hammer", strconv.Itoa(port))
+		}
+		done <- [2]int{rounds, reached}
+	}()
+	for range reloads {
+		if _, err := e.LoadRules(set); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stop.Store(true)
+	got := <-done
+	t.Logf("%d reloads, %d denials", reloads, got[0]*hammerTries)
+	if got[1] != 0 || w.tally(t).Denied != uint64(got[0]*hammerTries) {
+		t.Errorf("%d of %d connections were made, %d denied", got[1], got[0]*hammerTries, w.tally(t).Denied)
+	}
+}
+
+// names says whether a list of deeds, whose names may have spaces, has one.
+func names(list, deed string) bool {
+	for _, longer := range []string{"connect udp", "fast open", "bind6 udp"} {
+		if longer != deed {
+			list = strings.ReplaceAll(list, longer, "")
+		}
+	}
+	return strings.Contains(" "+list+" ", " "+deed+" ")
+}
+
+const reloads = 1000
+
+// insist opens dir/file and makes directories in dir/made until dir/stop is there. It returns how often the
+// file was opened, 255 at the most, and leaves in dir/tries how often that was tried.
+func insist(dir string) int {
+	opened, tries := 0, 0
+	for {
+		tries++
+		if unix.Access(dir+"/stop", unix.F_OK) == nil {
+			break
+		}
+		fd, err := unix.Open(dir+"/file", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			opened++
+			unix.Close(fd)
+		}
+		if tries%16 == 0 {
+			if err := unix.Mkdir(fmt.Sprintf("%s/made/%d", dir, tries/16), 0o700); err != nil {
+				return 255
+			}
+		}
+	}
+	if os.WriteFile(dir+"/tries", []byte(strconv.Itoa(tries-1)), 0o600) != nil {
+		return 255
+	}
+	return min(opened, 255)
+}
+
+// While rules are replaced a thousand times, an operation that all of them deny does not succeed once, every
+// denial is counted, and each operation that they watch is told exactly once.
+func testReload(t *testing.T, w *trial) {
+	dir := t.TempDir()
+	if err := errors.Join(fill(dir), os.Mkdir(dir+"/made", 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	text := ruleText("deny", conditionFor(event.Key{Op: event.OpRead, Path: dir + "/file"}), denying) +
+		ruleText("watch", fmt.Sprintf("evt.operation = create and evt.path startswith %q", dir+"/made/"), "")
+	set := w.use(t, text)
+	before, generation := w.tally(t).Denied, w.enforcer.Rules().Generation
+	w.state(t, event.Off, 1, sensor.Protected)
+	done := make(chan int)
+	go func() { done <- w.does.runAlone(t, "insist", dir) }()
+	for range reloads {
+		if _, err := w.enforcer.LoadRules(set); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(dir+"/stop", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if opened := <-done; opened != 0 {
+		t.Errorf("opened %d times", opened)
+	}
+	said, err := os.ReadFile(dir + "/tries")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tries, err := strconv.ParseUint(string(said), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	denied := w.tally(t).Denied - before
+	made, err := filepath.Glob(dir + "/made/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := func() (n int) {
+		for _, ev := range w.events.Of(event.Access) {
+			if strings.HasPrefix(ev.Access.Path, dir+"/made/") {
+				n++
+			}
+		}
+		return n
+	}
+	sensortest.Until(t, "what was made is told", func() bool { return told() >= len(made) })
+	t.Logf("%d reloads, %d denials, %d directories made and told", reloads, denied, len(made))
+	if denied != tries || told() != len(made) || tries < reloads/10 {
+		t.Errorf("%d denials of %d tries, %d told of %d made", denied, tries, told(), len(made))
+	}
+	lost, err := w.scope.Shared.LossCounters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for reason, n := range lost {
+		if n != 0 {
+			t.Errorf("%s: %d", reason, n)
+		}
+	}
+	if r := w.enforcer.Rules(); r.Generation != generation+reloads || r.Entries != 2 {
+		t.Errorf("%+v", r)
+	}
+}

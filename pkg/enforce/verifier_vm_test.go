@@ -1,0 +1,59 @@
+package enforce
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/sensor"
+	"github.com/plumbline-io/plumbline/pkg/sensor/sensortest"
+)
+
+// What the kernel looks at before it takes our programs is most of the agent's start. Kernels without
+// bpf_loop (before 5.17) need several times as much.
+func TestVerifierBudget(t *testing.T) {
+	const each, all = 300_000, 800_000 // measured: 112,000 and 461,000 on 6.12, 233,000 and 659,000 on 6.1
+	scope := sensortest.NewScope(t)
+	e, err := Open(scope.Shared, Config{Strength: LSM, Dimensions: event.AllDimensions})
+	if errors.Is(err, sensor.ErrNotSupported) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	sum := uint32(0)
+	for _, l := range e.links {
+		n, ok := verified(t, l)
+		if !ok {
+			t.Skip("this kernel does not tell how many instructions it has verified")
+		}
+		if sum += n; n > each {
+			t.Errorf("%s: %d instructions verified, want at most %d", l.program, n, each)
+		}
+	}
+	t.Logf("%d programs, %d instructions verified", len(e.links), sum)
+	if sum > all {
+		t.Errorf("%d instructions verified in all, want at most %d", sum, all)
+	}
+}
+
+func verified(t *testing.T, l attached) (uint32, bool) {
+	t.Helper()
+	link, err := l.link.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := ebpf.NewProgramFromID(link.Program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	info, err := program.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.VerifiedInstructions()
+}

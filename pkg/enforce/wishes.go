@@ -1,0 +1,225 @@
+package enforce
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/rule"
+)
+
+// textWish is a path, or the begin or end of one.
+type textWish struct {
+	op   event.Operation
+	text string
+}
+
+// factWish is the first bits of an address or of a number, and for an address its protocol and port.
+type factWish struct {
+	op      event.Operation
+	value   uint32 // protocol << 16 | port, 0 for any of each; or the number
+	bits    int    // of the address, IPv4 as a part of IPv6; or of the number
+	address [16]byte
+}
+
+// wishes are what rules want of the operations that the kernel is asked about, as its tables hold it. What
+// is wished of a part of a path, address or number is included in what is wished of each longer part.
+type wishes struct {
+	ops      uint32 // 1 << operation
+	paths    map[textWish]bpfWish
+	prefixes map[textWish]bpfWish
+	suffixes map[textWish]bpfWish // written from their ends
+	facts    map[factWish]bpfWish
+}
+
+// maxWishes of a kind: each of the kernel's tables holds two generations of them.
+const maxWishes = 16384
+
+// compileWishes makes the tables of a ruleset. Executions leave the kernel anyway: of them, rules wish
+// something only if they deny.
+func compileWishes(set *rule.Ruleset) (*wishes, error) {
+	w := &wishes{
+		paths: map[textWish]bpfWish{}, prefixes: map[textWish]bpfWish{}, suffixes: map[textWish]bpfWish{}, facts: map[factWish]bpfWish{},
+	}
+	for _, r := range set.Rules() {
+		for _, i := range r.Plan() {
+			if op := operationOf(&i); op != event.OpUnspecified {
+				w.add(op, &i, wishOf(r, &i))
+			}
+		}
+	}
+	w.close()
+	for what, n := range map[string]int{
+		"paths": len(w.paths), "begins of paths": len(w.prefixes), "ends of paths": len(w.suffixes), "addresses and numbers": len(w.facts),
+	} {
+		if n > maxWishes {
+			return nil, fmt.Errorf("compile rules: they ask for %d %s, more than %d", n, what, maxWishes)
+		}
+	}
+	return w, nil
+}
+
+// operationOf an interest; OpUnspecified: the kernel is not asked about it.
+func operationOf(i *rule.Interest) event.Operation {
+	switch {
+	case i.Kind == event.Access && i.Op != event.OpSyscall: // which is told while it is learnt, and then only
+		return i.Op
+	case i.Kind == event.ExecCheck:
+		return event.OpExec
+	}
+	return event.OpUnspecified
+}
+
+// Denies says whether a rule denies where it may: its action and its mode say so.
+func Denies(r *rule.Rule) bool { return r.Stops() && r.Mode == event.Enforce }
+
+func wishOf(r *rule.Rule, i *rule.Interest) bpfWish {
+	var w bpfWish
+	if i.Kind == event.Access {
+		w.Watch = uint32(i.Where)
+	}
+	if !Denies(r) {
+		return w
+	}
+	if r.Action == rule.Kill {
+		w.Kill = uint32(i.Where)
+	}
+	if i.Where&rule.OnHost != 0 {
+		w.DenyHost = r.ID()
+	}
+	if i.Where&rule.InContainers != 0 {
+		w.DenyContainer = r.ID()
+	}
+	return w
+}
+
+// and joins two wishes about the same thing: the first of the rules that deny it does so, and if one of
+// them kills it does.
+func (w bpfWish) and(other bpfWish) bpfWish {
+	w.Watch |= other.Watch
+	w.Kill |= other.Kill
+	w.DenyHost = cmp.Or(w.DenyHost, other.DenyHost)
+	w.DenyContainer = cmp.Or(w.DenyContainer, other.DenyContainer)
+	return w
+}
+
+func join[K comparable](to map[K]bpfWish, k K, w bpfWish) { to[k] = to[k].and(w) }
+
+// add writes down what a rule wants, or something wider where the tables cannot hold it as it is.
+func (w *wishes) add(op event.Operation, i *rule.Interest, wish bpfWish) {
+	if wish == (bpfWish{}) {
+		return
+	}
+	w.ops |= 1 << op
+	switch {
+	case op.OnPath():
+		w.addPaths(op, i.Paths, wish)
+	case op.OnAddress():
+		w.addSockets(op, i, wish)
+	case i.Values == nil:
+		join(w.facts, factWish{op: op}, wish)
+	}
+	for _, v := range i.Values {
+		join(w.facts, factWish{op: op, value: v.Value & (^uint32(0) << (32 - v.Bits)), bits: v.Bits}, wish)
+	}
+}
+
+func (w *wishes) addPaths(op event.Operation, tests []rule.PathTest, wish bpfWish) {
+	if tests == nil {
+		join(w.prefixes, textWish{op, ""}, wish)
+	}
+	for _, t := range tests {
+		switch {
+		case t.Prefix:
+			join(w.prefixes, textWish{op, t.Text[:min(len(t.Text), rule.MaxPrefix)]}, wish)
+		case t.Suffix:
+			end := t.Text[max(0, len(t.Text)-rule.MaxSuffix):]
+			join(w.suffixes, textWish{op, reversed(end)}, wish)
+		case len(t.Text) < PathBytes: // the kernel writes no longer one
+			join(w.paths, textWish{op, t.Text}, wish)
+		}
+	}
+}
+
+func reversed(s string) string {
+	b := make([]byte, len(s))
+	for i := range b {
+		b[i] = s[len(s)-1-i]
+	}
+	return string(b)
+}
+
+// addSockets adds every combination of networks, protocols and ports; if those are too many, any port.
+func (w *wishes) addSockets(op event.Operation, i *rule.Interest, wish bpfWish) {
+	ports, least := i.Ports, uint32(1) // the kernel is not asked about port 0, which stands for any
+	if ports == nil || i.Sockets() > rule.MaxSockets {
+		ports, least = []rule.PortRange{{}}, 0
+	}
+	protocols := i.Protocols
+	if protocols == nil {
+		protocols = []event.Protocol{0}
+	}
+	networks := i.Networks
+	if networks == nil {
+		networks = []netip.Prefix{{}}
+	}
+	for _, n := range networks {
+		fact := factWish{op: op}
+		if n.IsValid() {
+			pattern := addressPattern(0, 0, event.Key{Address: n})
+			fact.bits, fact.address = int(pattern.Prefixlen)-addressHead, pattern.Address
+		}
+		for _, p := range protocols {
+			for _, r := range ports {
+				for port := max(uint32(r.Low), least); port <= uint32(r.High); port++ {
+					fact.value = uint32(p)<<16 | port
+					join(w.facts, fact, wish)
+				}
+			}
+		}
+	}
+}
+
+// close includes in each wish what is wished of the shorter parts. The kernel finds the longest one only.
+func (w *wishes) close() {
+	prefixes, suffixes, facts := w.prefixes, w.suffixes, w.facts
+	w.prefixes, w.suffixes, w.facts = closed(prefixes), closed(suffixes), map[factWish]bpfWish{}
+	for k := range w.paths {
+		w.paths[k] = gather(w.paths[k], prefixes, k)
+	}
+	for k, wish := range facts {
+		for shorter := k; shorter.bits > 0; {
+			shorter = shorter.cut(shorter.bits - 1)
+			wish = wish.and(facts[shorter])
+		}
+		w.facts[k] = wish
+	}
+}
+
+func closed(raw map[textWish]bpfWish) map[textWish]bpfWish {
+	all := make(map[textWish]bpfWish, len(raw))
+	for k := range raw {
+		all[k] = gather(bpfWish{}, raw, k)
+	}
+	return all
+}
+
+// gather adds what is wished of a text and of all that it begins with, the longest first.
+func gather(wish bpfWish, of map[textWish]bpfWish, k textWish) bpfWish {
+	for n := len(k.text); n >= 0; n-- {
+		wish = wish.and(of[textWish{k.op, k.text[:n]}])
+	}
+	return wish
+}
+
+// cut is the fact with fewer bits.
+func (f factWish) cut(bits int) factWish {
+	if f.op.OnNumber() {
+		f.value &= uint32(^uint64(0) << (32 - bits))
+	} else {
+		f.address = netip.PrefixFrom(netip.AddrFrom16(f.address), bits).Masked().Addr().As16()
+	}
+	f.bits = bits
+	return f
+}

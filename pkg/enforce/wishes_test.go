@@ -1,0 +1,211 @@
+package enforce
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/rule"
+	"github.com/plumbline-io/plumbline/pkg/sensor/sensortest"
+)
+
+// find looks an event up as the kernel does: decide_path and decide_fact of bpf/policy.h.
+func (w *wishes) find(ev *event.Event) bpfWish {
+	op := event.OpExec
+	if ev.Kind == event.Access {
+		op = ev.Access.Op
+	}
+	if w.ops&(1<<op) == 0 {
+		return bpfWish{}
+	}
+	switch {
+	case op.OnPath():
+		path := ev.Access.Path
+		if ev.Kind == event.ExecCheck {
+			path = ev.Exec.Path
+		}
+		wish, ok := w.paths[textWish{op, path}]
+		if !ok {
+			wish = longest(w.prefixes, op, path[:min(len(path), rule.MaxPrefix)])
+		}
+		return wish.and(longest(w.suffixes, op, reversed(path[max(0, len(path)-rule.MaxSuffix):])))
+	case op.OnNumber():
+		return w.longestFact(factWish{op: op, value: ev.Access.Value, bits: 32})
+	}
+	fact := factWish{op: op, bits: 128, address: ev.Access.Address.Addr().As16()}
+	protocol, port := uint32(ev.Access.Protocol)<<16, uint32(ev.Access.Port)
+	var wish bpfWish
+	for _, fact.value = range []uint32{protocol | port, protocol, port, 0} {
+		wish = wish.and(w.longestFact(fact))
+	}
+	return wish
+}
+
+func longest(in map[textWish]bpfWish, op event.Operation, text string) bpfWish {
+	for n := len(text); n >= 0; n-- {
+		if wish, ok := in[textWish{op, text[:n]}]; ok {
+			return wish
+		}
+	}
+	return bpfWish{}
+}
+
+func (w *wishes) longestFact(f factWish) bpfWish {
+	for {
+		if wish, ok := w.facts[f]; ok || f.bits == 0 {
+			return wish
+		}
+		f = f.cut(f.bits - 1)
+	}
+}
+
+// chance makes random rules and events of a small world, in which they meet often.
+type chance struct{ *rand.Rand }
+
+func (g chance) pick(from ...string) string { return from[g.IntN(len(from))] }
+
+func (g chance) path() string {
+	return g.pick("/", "/a", "/a/b", "/a/b/c", "/ab", "/ab/c.key", "/c", "@x", "[pipefs]", "/"+strings.Repeat("d", 250), "/"+strings.Repeat("d", 254))
+}
+
+func (g chance) check() string {
+	switch g.IntN(8) {
+	case 0, 1:
+		return "evt.operation in (" + g.pick("read", "link", "connect, send", "capability", "read, socket", "ptrace", "write, create") + ")"
+	case 2:
+		return g.pick("evt.path", "evt.path", "proc.exepath") + g.pick(" = ", " startswith ", " endswith ") + g.path()
+	case 3:
+		return g.pick("evt.path", "proc.exepath") + g.pick(" in ", " pmatch ") + "(" + g.path() + ", " + g.pick("/a", "/a/b", "/zz") + ")"
+	case 4:
+		return "container.id " + g.pick("= host", "!= host", "= abc")
+	case 5:
+		return g.pick("fd.sip = 10.0.0.0/8", "fd.sip in (10.0.0.1, ::1)", "fd.sip = ::/0", "fd.sport = 22", "fd.sport < 3", "fd.sport > 100", "fd.l4proto = tcp", "fd.l4proto = 0")
+	case 6:
+		return g.pick("evt.value = CAP_CHOWN", "evt.value startswith attach", "evt.arg.domain = AF_PACKET", "evt.value = 1114115")
+	}
+	return g.pick("proc.name = sh", "basename(evt.path) = b", "evt.type = execve")
+}
+
+func (g chance) condition(depth int) string {
+	if depth == 0 || g.IntN(4) == 0 {
+		return g.check()
+	}
+	parts := make([]string, 2)
+	for i := range parts {
+		parts[i] = g.pick("", "", "", "not ") + "(" + g.condition(depth-1) + ")"
+	}
+	return strings.Join(parts, g.pick(" and ", " and ", " or "))
+}
+
+func (g chance) event() *rule.Env {
+	ev := &event.Event{Kind: event.Access, Process: event.Process{Path: "/bin/sh"}}
+	ops := []event.Operation{event.OpRead, event.OpWrite, event.OpCreate, event.OpLink, event.OpConnect, event.OpSend, event.OpCapability, event.OpSocket, event.OpPtrace}
+	if n := g.IntN(len(ops) + 1); n < len(ops) {
+		ev.Access.Op = ops[n]
+	} else {
+		ev.Kind, ev.Exec.Path = event.ExecCheck, g.path()
+	}
+	ev.Access.Comm = g.pick("sh", "x")
+	switch a := &ev.Access; {
+	case a.Op.OnPath():
+		a.Path = g.path()
+	case a.Op.OnAddress():
+		address := netip.MustParseAddr(g.pick("10.0.0.1", "10.9.9.9", "192.0.2.1", "::1", "2001:db8::1"))
+		a.Address, a.Port = netip.PrefixFrom(address, address.BitLen()), []uint16{1, 2, 22, 443}[g.IntN(4)]
+		a.Protocol = []event.Protocol{event.ProtocolTCP, event.ProtocolUDP, 132}[g.IntN(3)]
+	case a.Op == event.OpPtrace:
+		a.Value = []uint32{1, 2, 257, 258}[g.IntN(4)]
+	case a.Op.OnNumber():
+		a.Value = []uint32{0, 1, 21, 17<<16 | 3, 2<<16 | 3}[g.IntN(5)]
+	}
+	return &rule.Env{Event: ev, Workload: rule.Workload{ContainerID: g.pick("", "abc", "def")}}
+}
+
+// What the kernel's tables let out, and the rules asked about that, is what the rules say of everything; and
+// what the tables deny is what the rules that deny match, in the same workloads and with the same action.
+func TestWishesAndRulesAgree(t *testing.T) {
+	sensortest.ByHand(t) // no kernel has a part in it
+	g := chance{rand.New(rand.NewPCG(5, 6))}
+	var matched, withheld, denied, killed int
+	for range 1500 {
+		set := g.ruleset()
+		w, err := compileWishes(set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 60 {
+			e := g.event()
+			wish, where := w.find(e.Event), rule.OnHost
+			deny := wish.DenyHost
+			if e.Workload.ContainerID != "" {
+				where, deny = rule.InContainers, wish.DenyContainer
+			}
+			matching := set.Match(e, rule.All, nil)
+			stopping := slices.DeleteFunc(slices.Clone(matching), func(r *rule.Rule) bool { return !Denies(r) })
+			seen := e.Event.Kind == event.ExecCheck || wish.Watch&uint32(where) != 0
+			by := set.ByID(deny)
+			switch {
+			case len(matching) > 0 && !seen:
+				t.Fatalf("%s\nmatches what stays in the kernel: %+v", matching[0].Condition(), e.Event.Access)
+			case deny == 0 && len(stopping) > 0:
+				t.Fatalf("%s\nis not denied: %+v", stopping[0].Condition(), e.Event.Access)
+			case deny != 0 && !slices.Contains(stopping, by):
+				t.Fatalf("%s\ndenies what it does not match: %+v", by.Condition(), e.Event.Access)
+			case deny != 0 && (wish.Kill&uint32(where) != 0) != slices.ContainsFunc(stopping, func(r *rule.Rule) bool { return r.Action == rule.Kill }):
+				t.Fatalf("%s %s: %+v", by.Action, by.Condition(), wish)
+			}
+			for n, counter := range map[bool]*int{len(matching) > 0: &matched, !seen: &withheld, deny != 0: &denied, wish.Kill != 0: &killed} {
+				if n {
+					*counter++
+				}
+			}
+		}
+	}
+	t.Logf("%d events matched, %d stayed in the kernel, %d denied, %d kills", matched, withheld, denied, killed)
+	if min(matched, withheld, denied, killed) < 500 {
+		t.Error("that tests little")
+	}
+}
+
+// ruleset makes three rules; those that cannot be decided in the kernel alert only.
+func (g chance) ruleset() *rule.Ruleset {
+	var text strings.Builder
+	for i := range 3 {
+		one := fmt.Sprintf("- rule: r%d\n  condition: %q\n  output: o\n  priority: warning\n  warn_evttypes: false\n  mode: %s\n", i, g.condition(2), g.pick("enforce", "enforce", "audit"))
+		decided := one + "  action: " + g.pick("deny", "kill") + "\n"
+		if set, _ := rule.Load(rule.File{Name: "r.yaml", Data: []byte(decided)}); len(set.Rules()) == 1 {
+			one = decided
+		}
+		text.WriteString(one)
+	}
+	set, _ := rule.Load(rule.File{Name: "r.yaml", Data: []byte(text.String())})
+	return set
+}
+
+// A ruleset that does not fit is refused as a whole: half of it would be a lie.
+func TestTooManyWishes(t *testing.T) {
+	var text strings.Builder
+	for i := range 5 {
+		fmt.Fprintf(&text, "- rule: r%d\n  condition: evt.operation = connect and fd.sport >= %d and fd.sport < %d and fd.l4proto in (tcp)\n  output: o\n  priority: warning\n", i, i*4000, i*4000+4000)
+		fmt.Fprintf(&text, "- rule: s%d\n  condition: evt.operation = send and fd.sport in (%s)\n  output: o\n  priority: warning\n", i, numbers(i*4000, 4000))
+	}
+	set, problems := rule.Load(rule.File{Name: "r.yaml", Data: []byte(text.String())})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	if _, err := compileWishes(set); err == nil || !strings.Contains(err.Error(), "addresses and numbers, more than 16384") {
+		t.Error(err)
+	}
+}
+
+func numbers(from, n int) string {
+	list := make([]string, n)
+	for i := range list {
+		list[i] = fmt.Sprint(from + i)
+	}
+	return strings.Join(list, ", ")
+}

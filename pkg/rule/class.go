@@ -1,0 +1,130 @@
+package rule
+
+import (
+	"math/bits"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+)
+
+// classes is a set of classes of events: the kinds, for kind Access the operations, and alerts. Rules are
+// kept by class, so that an event meets only rules that can match it.
+type classes uint64
+
+const (
+	alertClass = int(event.KindCount) + int(event.OpCount)
+	classCount = alertClass + 1
+	allClasses = classes(1<<classCount - 1)
+)
+
+// alerts is the class of what rules raise.
+func alerts() classes { return 1 << alertClass }
+
+// class of what is asked about: the event, or an alert that it raised.
+func (e *Env) class() int {
+	if e.Alert != nil {
+		return alertClass
+	}
+	return classOf(e.Event)
+}
+
+// classOf is the class of an event; 0, which no rule has, is for what nobody knows.
+func classOf(ev *event.Event) int {
+	switch {
+	case ev.Kind == event.Access && ev.Access.Op < event.OpCount:
+		return int(event.KindCount) + int(ev.Access.Op)
+	case ev.Kind < event.Access:
+		return int(ev.Kind)
+	}
+	return 0
+}
+
+// kindsOf is the set of kinds, with all operations of Access.
+func kindsOf(list ...event.Kind) classes {
+	var set classes
+	for _, k := range list {
+		if k == event.Access {
+			set |= opsWhere(func(o event.Operation) bool { return o > event.OpExec }) // that has kinds of its own
+			continue
+		}
+		set |= 1 << k
+	}
+	return set
+}
+
+// opsOf is the set of operations of Access.
+func opsOf(list ...event.Operation) classes {
+	var set classes
+	for _, o := range list {
+		set |= 1 << (int(event.KindCount) + int(o))
+	}
+	return set
+}
+
+// opsWhere is the set of operations that are so.
+func opsWhere(is func(event.Operation) bool) classes {
+	var set classes
+	for o := range event.OpCount {
+		if is(o) {
+			set |= opsOf(o)
+		}
+	}
+	return set
+}
+
+func (s classes) has(class int) bool { return s&(1<<class) != 0 }
+
+// ofKind says whether the set has a class of a kind.
+func (s classes) ofKind(k event.Kind) bool { return s&kindsOf(k) != 0 }
+
+// each calls f with every class of the set.
+func (s classes) each(f func(class int)) {
+	for ; s != 0; s &= s - 1 {
+		f(bits.TrailingZeros64(uint64(s)))
+	}
+}
+
+// classType is Falco's name of what happened, or ours where Falco has none.
+func classType(class int) string {
+	switch {
+	case class == alertClass:
+		return "alert"
+	case class < int(event.KindCount):
+		return kindType(event.Kind(class))
+	}
+	return operationType(event.Operation(class - int(event.KindCount)))
+}
+
+func kindType(k event.Kind) string {
+	switch k {
+	case event.Exec, event.ExecCheck:
+		return "execve"
+	case event.Fork:
+		return "clone"
+	case event.Exit:
+		return "procexit"
+	case event.Handshake:
+		return "tls_handshake"
+	case event.Pause:
+		return "stw_pause"
+	default:
+		return k.String()
+	}
+}
+
+// operationTypes name an operation by the newest of its system calls: which one it was is not known.
+var operationTypes = [...]string{
+	event.OpExec: "execve", event.OpLibrary: "mmap", event.OpRead: "openat", event.OpWrite: "openat", event.OpCreate: "openat",
+	event.OpDelete: "unlinkat", event.OpRename: "renameat", event.OpLink: "linkat", event.OpAttributes: "fchmodat",
+	event.OpMount: "mount", event.OpUnixConnect: "connect", event.OpUnixBind: "bind", event.OpConnect: "connect",
+	event.OpBind: "bind", event.OpListen: "listen", event.OpSend: "sendto", event.OpSocket: "socket",
+	event.OpCapability: "capable", event.OpPtrace: "ptrace", event.OpUserns: "unshare", event.OpModule: "finit_module",
+	event.OpBPF: "bpf", event.OpPerf: "perf_event_open", event.OpIOUring: "io_uring_setup", event.OpUserfault: "userfaultfd",
+	event.OpSetuid: "setuid", event.OpSetgid: "setgid", event.OpSignal: "kill", event.OpSyscall: "syscall",
+}
+
+func operationType(o event.Operation) string {
+	if int(o) < len(operationTypes) && operationTypes[o] != "" {
+		return operationTypes[o]
+	}
+	return event.Access.String()
+}

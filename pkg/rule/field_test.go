@@ -1,0 +1,107 @@
+package rule
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+)
+
+// falcoFields are the fields of Falco's three official files, by what it takes to supply them.
+const falcoFields = `
+A proc.name proc.cmdline proc.aname proc.pname proc.args proc.pcmdline proc.pexe proc.exe proc.tty proc.vpid proc.cwd
+A proc.env proc.aexe proc.duration proc.exepath proc.is_exe_from_memfd proc.is_exe_upper_layer proc.is_vpgid_leader
+A thread.cap_permitted thread.cap_effective user.name user.uid user.loginuid user.loginname group.gid group.name
+A proc.pexepath proc.sname proc.aexepath proc.exe_ino.ctime proc.exe_ino.mtime proc.exe_ino.ctime_duration_proc_start
+B fd.name fd.directory fd.typechar fd.num fd.filename fd.nameraw fd.type evt.type evt.num evt.rawres evt.res evt.args
+B evt.is_open_read evt.is_open_write evt.is_open_exec evt.arg.path evt.arg.name evt.arg.oldpath evt.arg.newpath evt.arg.uid
+B evt.arg.request evt.arg.mode evt.arg.flags evt.arg.cmd evt.arg.target evt.arg.domain evt.arg.filename evt.arg.fd
+B evt.arg.linkpath
+C fd.net fd.ip fd.l4proto fd.sport fd.connected fd.name_changed fd.snet fd.sip fd.cip fd.cnet fd.port fd.rnet fd.sockfamily
+C fd.lport fd.rport fd.rip
+D container.id container.image.repository k8s.ns.name k8s.pod.name
+E container.privileged container.mount.dest container.mounts container.start_ts fd.sip.name fd.cip.name fd.lip.name fd.rip.name
+F evt.buffer
+`
+
+func TestFalcoFields(t *testing.T) {
+	known := map[string]FieldInfo{}
+	for _, f := range Fields() {
+		if _, twice := known[f.Name]; twice {
+			t.Errorf("%s is there twice", f.Name)
+		}
+		known[f.Name] = f
+		if f.Supplied != (f.Why == "") {
+			t.Errorf("%+v", f)
+		}
+	}
+	for line := range strings.Lines(falcoFields) {
+		class, names, _ := strings.Cut(strings.TrimSpace(line), " ")
+		for _, name := range strings.Fields(names) {
+			if f, ok := known[name]; !ok || f.Class != class {
+				t.Errorf("%s: %+v, want class %s", name, f, class)
+			}
+		}
+	}
+	// With an argument too, which the official files use.
+	for name, takes := range map[string]string{"proc.aname": "index", "proc.aexe": "index", "proc.aexepath": "index", "container.mount.dest": "key", "proc.env": "key"} {
+		if known[name].Argument != takes {
+			t.Errorf("%+v", known[name])
+		}
+	}
+}
+
+// A field that is supplied has a value in some event of its classes, and in none of another; one that
+// is not supplied has none anywhere.
+func TestSupply(t *testing.T) {
+	s := newScope()
+	events := []*Env{shell(), access(event.Key{Op: event.OpRead, Path: "/etc/x"}), access(event.Key{Op: event.OpSetuid, Value: 1})}
+	denied := shell()
+	denied.Event.Kind = event.ExecCheck
+	handshake, pause := shell(), shell()
+	handshake.Event.Kind, pause.Event.Kind = event.Handshake, event.Pause
+	handshake.Event.Handshake = event.HandshakeInfo{
+		Library: event.LibraryOpenSSL, Version: 0x0303, Suite: 1, Group: 1, Alert: 1, Reason: 1, ServerName: "a", ALPN: "a",
+		HasPeer: true, PeerFingerprint: [32]byte{1}, PeerSPIFFEID: "a", PeerNotAfter: 1,
+	}
+	pause.Event.Pause = event.PauseInfo{Reason: 1, Stopping: 1}
+	events = append(events, denied, handshake, pause,
+		access(event.Key{Op: event.OpRename, Path: "/x"}), access(event.Key{Op: event.OpPtrace}), access(event.Key{Op: event.OpBPF}),
+		access(event.Key{Op: event.OpSocket}), onAddress(event.OpConnect, 6, "::1", 1), onAddress(event.OpBind, 6, "::1", 1),
+		onAddress(event.OpSend, 17, "::1", 1))
+	for _, e := range events {
+		e.Event.Exec.Inode, e.Event.Process.Start, e.Event.Ktime, e.Event.Tid = 1, 1, 1, 7
+	}
+	raised := shell()
+	raised.Count, raised.Alert = 3, &Rule{Name: "r", Tags: []string{"a"}, Attack: []string{"T1059"}}
+	events = append(events, raised)
+	known := shell()
+	known.Facts, known.Workload.ContainerID = allFacts{}, "c"
+	events = append(events, known)
+	for name, f := range s.fields {
+		exists := existence(f)
+		supplied := slices.ContainsFunc(events, func(e *Env) bool {
+			ok := exists(e)
+			if ok && !f.classes.has(e.class()) {
+				t.Errorf("%s has a value in %s", name, classType(e.class()))
+			}
+			return ok
+		})
+		if supplied != (f.why == "") {
+			t.Errorf("%s: supplied %t, %q", name, supplied, f.why)
+		}
+	}
+}
+
+// allFacts knows something of everybody.
+type allFacts struct{}
+
+func (allFacts) User(*Env, uint32) (User, bool) { return User{"root", "/root", "/bin/sh"}, true }
+func (allFacts) Session(*Env) (Session, bool) {
+	return Session{GID: 5, Group: "tty", LoginUID: 1000}, true
+}
+
+func (allFacts) Container(*Env) (Container, bool) {
+	return Container{"shop", "docker", "nginx:1@sha256:0", "1", "nginx", "1", "sha256:0", "shop-0", "web", "u"}, true
+}

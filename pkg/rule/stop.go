@@ -1,0 +1,67 @@
+package rule
+
+import (
+	"hash/fnv"
+	"math/bits"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+)
+
+// Stops says whether the rule wants what it matches not to happen. The kernel alone decides all such rules.
+func (r *Rule) Stops() bool { return r.Action == Deny || r.Action == Kill }
+
+// ID is what the kernel calls the rule when it denies something: a checksum of its name, not 0. It is the
+// same in every ruleset, and no other rule that stops something has it in the same one.
+func (r *Rule) ID() uint32 { return r.id }
+
+func idOf(name string) uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(name))
+	return max(h.Sum32(), 1)
+}
+
+// ByID finds the rule that stops something by its ID; nil: there is none.
+func (s *Ruleset) ByID(id uint32) *Rule { return s.stops[id] }
+
+// stoppable are the classes of events at which the kernel can say no. The image of an Exec is loaded
+// already; there was an ExecCheck before. System calls are learnt only.
+func stoppable() classes {
+	return kindsOf(event.Exec, event.ExecCheck, event.Access) &^ opsOf(event.OpSyscall)
+}
+
+// decidable reports what keeps the kernel from deciding a rule that stops something.
+func (l *loader) decidable(r *Rule, it *item) bool {
+	action := it.value("action")
+	switch {
+	case !r.Stops():
+		return true
+	case r.Window.Count != 0:
+		l.cannotStop(action, r, "the kernel counts nothing: a rule with a window can only alert")
+		return false
+	case r.classes&^stoppable() != 0:
+		first := bits.TrailingZeros64(uint64(r.classes &^ stoppable()))
+		l.cannotStop(action, r, "nothing can be stopped at "+classType(first)+": name the evt.type or evt.operation that is meant")
+		return false
+	case r.InKernel():
+		return true
+	}
+	told := 0
+	for _, c := range r.Undecided() {
+		if c.Where == InKernel {
+			continue
+		}
+		told++
+		l.add(Problem{
+			ID: undecidable, File: c.File, Line: c.Line, Column: c.Column, Rule: r.Name,
+			Message: "action " + r.Action.String() + ": the kernel cannot decide " + shorten(c.Text),
+		})
+	}
+	if told == 0 {
+		l.cannotStop(it.value("condition"), r, "the kernel can test each part of the condition, and not all of them at once")
+	}
+	return false
+}
+
+func (l *loader) cannotStop(at place, r *Rule, why string) {
+	l.tell(Problem{ID: undecidable, Rule: r.Name, Message: "action " + r.Action.String() + ": " + why}, at)
+}

@@ -1,0 +1,61 @@
+package rule
+
+import (
+	"strings"
+	"testing"
+)
+
+// A rule that stops something is decided in the kernel, or it is an error that says in its place which part
+// of it cannot be.
+func TestStops(t *testing.T) {
+	for name, tc := range map[string]struct{ text, problem string }{
+		"decided":         {ruleOf("evt.operation = link and evt.path = /a and container.id != host") + "  action: deny\n", ""},
+		"kill":            {ruleOf("evt.type = execve and proc.exepath startswith /dev/shm/") + "  action: kill\n", ""},
+		"only alerts":     {ruleOf("evt.operation = link and proc.name = x") + "  action: alert\n", ""},
+		"who acts":        {ruleOf("evt.operation = link and not proc.name = x") + "  action: deny\n", `r.yaml:2:44: rule "r": action deny: the kernel cannot decide "proc.name = x"`},
+		"in a macro":      {"- macro: shell\n  condition: proc.name = sh\n" + ruleOf("evt.operation = link and shell") + "  action: kill\n", `r.yaml:2:14: rule "r": action kill: the kernel cannot decide "proc.name = sh"`},
+		"not at once":     {ruleOf("evt.operation = link and evt.path startswith /a and evt.path endswith b") + "  action: deny\n", `r.yaml:2:14: rule "r": action deny: the kernel can test each part of the condition, and not all of them at once`},
+		"too many ports":  {ruleOf("evt.operation = connect and fd.sport > 1023") + "  action: deny\n", "and not all of them at once"},
+		"nothing to stop": {ruleOf("evt.type = procexit") + "  action: deny\n", "action deny: nothing can be stopped at procexit"},
+		"handshake":       {ruleOf("evt.type = tls_handshake") + "  source: tls\n  action: deny\n", "action deny: nothing can be stopped at tls_handshake"},
+		"window":          {ruleOf("evt.operation = link") + "  action: deny\n  window: {count: 2, within: 1s}\n", "the kernel counts nothing"},
+		"system call":     {ruleOf("evt.operation = syscall") + "  action: deny\n", "action deny: nothing can be stopped at syscall"},
+		"alert":           {ruleOf("evt.type = alert") + "  source: internal\n  action: deny\n", "action deny: nothing can be stopped at alert"},
+		"one container":   {ruleOf("evt.operation = link and container.id = abc") + "  action: deny\n", `the kernel cannot decide "container.id = abc"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set, problems := load(t, tc.text)
+			bad := errorsIn(problems)
+			if tc.problem == "" {
+				if len(bad) > 0 || len(set.Rules()) != 1 {
+					t.Fatal(bad)
+				}
+				r := set.Rules()[0]
+				if want := map[bool]*Rule{true: r}[r.Stops()]; set.ByID(r.ID()) != want {
+					t.Errorf("by its id it is %v", set.ByID(r.ID()))
+				}
+				return
+			}
+			if len(bad) != 1 || !strings.Contains(bad[0].Error(), tc.problem) || len(set.Rules()) != 0 {
+				t.Errorf("%v", bad)
+			}
+		})
+	}
+}
+
+// An ID is the same in every ruleset, and two rules that stop something never share one.
+func TestIDs(t *testing.T) {
+	deny := func(name string) string {
+		return strings.Replace(ruleOf("evt.operation = link"), "rule: r", "rule: "+name, 1) + "  action: deny\n"
+	}
+	one, _ := load(t, deny("a"))
+	two, _ := load(t, deny("b")+deny("a"))
+	if id := one.Rules()[0].ID(); id != two.Rules()[1].ID() || two.ByID(id).Name != "a" || two.ByID(id+1) != nil {
+		t.Errorf("id %d", id)
+	}
+	const name, twin = "costarring", "liquid" // of the same checksum
+	set, problems := load(t, deny(name)+deny(twin))
+	if bad := errorsIn(problems); len(bad) != 1 || !strings.Contains(bad[0].Error(), `the checksum of that of rule "costarring"`) || len(set.Rules()) != 1 {
+		t.Errorf("%v", bad)
+	}
+}

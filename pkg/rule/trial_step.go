@@ -1,0 +1,244 @@
+package rule
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+)
+
+// step is the text form of an event.
+type step struct {
+	Event    string        `yaml:"event"` // exec, exec_check, access, handshake, ...
+	Verdict  string        `yaml:"verdict"`
+	At       time.Time     `yaml:"at"`    // the step before, unless given
+	After    time.Duration `yaml:"after"` // and so much later
+	Repeat   repeat        `yaml:"repeat"`
+	Lineage  []string      `yaml:"lineage"`
+	Workload struct {
+		Name        string `yaml:"name"`
+		Kind        string `yaml:"kind"`
+		ContainerID string `yaml:"container_id"`
+		SPIFFEID    string `yaml:"spiffe_id"`
+	} `yaml:"workload"`
+	User struct {
+		Name     string `yaml:"name"`
+		Home     string `yaml:"home"`
+		Shell    string `yaml:"shell"`
+		Group    string `yaml:"group"`
+		GID      uint32 `yaml:"gid"`
+		LoginUID *int64 `yaml:"login_uid"` // nobody, unless given
+	} `yaml:"user"`
+	Container struct {
+		Name      string `yaml:"name"`
+		Runtime   string `yaml:"runtime"`
+		Image     string `yaml:"image"`
+		Pod       string `yaml:"pod"`
+		Namespace string `yaml:"namespace"`
+	} `yaml:"container"` // of the workload's container_id
+	Process struct {
+		Path string `yaml:"path"`
+		Args string `yaml:"args"`
+		Cwd  string `yaml:"cwd"`
+		Comm string `yaml:"comm"`
+		UID  uint32 `yaml:"uid"`
+	} `yaml:"process"`
+	Exec struct {
+		Path     string `yaml:"path"`
+		Filename string `yaml:"filename"`
+		Args     string `yaml:"args"`
+		Cwd      string `yaml:"cwd"`
+		Comm     string `yaml:"comm"`
+		UID      uint32 `yaml:"uid"`
+		Unlinked bool   `yaml:"unlinked"`
+		Detached bool   `yaml:"detached"`
+		Script   bool   `yaml:"script"`
+	} `yaml:"exec"`
+	Handshake struct {
+		Library      string    `yaml:"library"`
+		Role         string    `yaml:"role"`
+		OK           bool      `yaml:"ok"`
+		Version      uint16    `yaml:"version"`
+		Suite        uint16    `yaml:"suite"`
+		Group        uint16    `yaml:"group"`
+		Alert        *int16    `yaml:"alert"`
+		Verify       int32     `yaml:"verify_result"`
+		Reason       uint32    `yaml:"reason"`
+		SNI          string    `yaml:"sni"`
+		ALPN         string    `yaml:"alpn"`
+		PeerSPIFFEID string    `yaml:"peer_spiffe_id"`
+		NotAfter     time.Time `yaml:"peer_not_after"`
+	} `yaml:"handshake"`
+	Access struct {
+		Op       string `yaml:"op"` // read, write, connect, ...
+		Path     string `yaml:"path"`
+		Protocol string `yaml:"protocol"`
+		Address  string `yaml:"address"`
+		Port     uint16 `yaml:"port"`
+		Value    string `yaml:"value"` // a number, or its name
+		Comm     string `yaml:"comm"`  // of the thread; the process's unless given
+		Unlinked bool   `yaml:"unlinked"`
+	} `yaml:"access"`
+	Pause struct {
+		GC    bool          `yaml:"gc"`
+		Total time.Duration `yaml:"total"`
+	} `yaml:"pause"`
+}
+
+// repeat makes equal events of one, but for what varies.
+type repeat struct {
+	Times int           `yaml:"times"` // 1 to 10000
+	Every time.Duration `yaml:"every"`
+	Vary  []string      `yaml:"vary"` // port and address count up, path gets a number
+}
+
+// appendTo adds the step's events to the test, the first of them after at. It returns the time of the last.
+func (t *step) appendTo(test *Test, at time.Time, left *int) (time.Time, error) {
+	ev, err := t.event()
+	if err != nil {
+		return at, err
+	}
+	r := t.Repeat
+	switch {
+	case r.Times < 0 || r.Times > maxRepeat:
+		return at, fmt.Errorf("repeat: times is a number from 1 to %d", maxRepeat)
+	case r.Every < 0 || t.After < 0:
+		return at, errors.New("time goes forward: after and every are not negative")
+	}
+	if !t.At.IsZero() {
+		at = t.At
+	}
+	at = at.Add(t.After)
+	w := t.Workload
+	for i := range max(1, r.Times) {
+		if *left--; *left < 0 {
+			return at, fmt.Errorf("more than %d events in the file", maxSteps)
+		}
+		if i > 0 {
+			at = at.Add(r.Every)
+			if err := vary(&ev, t.Access.Path, r.Vary, i); err != nil {
+				return at, err
+			}
+		}
+		one := Step{Event: ev, Workload: Workload{w.Name, w.Kind, w.ContainerID, w.SPIFFEID}, At: at}
+		t.facts(&one)
+		test.Steps = append(test.Steps, one)
+	}
+	return at, nil
+}
+
+// facts fills in what is known beside the event.
+func (t *step) facts(to *Step) {
+	u, c := t.User, t.Container
+	to.User = User{u.Name, u.Home, u.Shell}
+	to.Session = Session{GID: u.GID, Group: u.Group, LoginUID: -1}
+	if u.LoginUID != nil {
+		to.Session.LoginUID = *u.LoginUID
+	}
+	to.Container = Container{Name: c.Name, Runtime: c.Runtime, Image: c.Image, Pod: c.Pod, Namespace: c.Namespace}
+	to.Container.Repository, to.Container.Tag, to.Container.Digest = SplitImage(c.Image)
+}
+
+// vary makes the nth repetition of an event differ.
+func vary(ev *event.Event, path string, what []string, n int) error {
+	for _, part := range what {
+		switch part {
+		case "port":
+			ev.Access.Port++
+		case "address":
+			next := ev.Access.Address.Addr().Next()
+			if !next.IsValid() {
+				return errors.New("repeat: there is no address to vary, or none after it")
+			}
+			ev.Access.Address = netip.PrefixFrom(next, next.BitLen())
+		case "path":
+			ev.Access.Path = path + strconv.Itoa(n)
+		default:
+			return fmt.Errorf("repeat: cannot vary %.40q: want port, address or path", part)
+		}
+	}
+	return nil
+}
+
+// named finds the value that has a name; "" is the first.
+func named[T fmt.Stringer](what, name string, values ...T) (T, error) {
+	for _, v := range values {
+		if name == "" || v.String() == name {
+			return v, nil
+		}
+	}
+	return values[0], fmt.Errorf("unknown %s %q", what, name)
+}
+
+// event makes the event of a step.
+func (t *step) event() (ev event.Event, err error) {
+	var errs [5]error
+	ev.Kind, errs[0] = named("event", t.Event, event.Exec, event.ExecCheck, event.Fork, event.Exit, event.Handshake, event.Pause, event.Access)
+	ev.Verdict, errs[1] = named("verdict", t.Verdict, event.Allow, event.Audit, event.Deny)
+	ev.Tgid, ev.Hook = 4711, event.HookTracepoint
+	p, x, h := t.Process, t.Exec, t.Handshake
+	ev.Process = event.Process{PID: 4711, PPID: 4710, Path: p.Path, Args: p.Args, Cwd: p.Cwd, Comm: p.Comm, UID: p.UID, Lineage: t.Lineage}
+	if len(t.Lineage) > 0 {
+		ev.Process.Parent = t.Lineage[0]
+	}
+	ev.Exec = event.ExecInfo{
+		Path: x.Path, Filename: x.Filename, Args: x.Args, Cwd: x.Cwd, Comm: x.Comm, UID: x.UID,
+		Unlinked: x.Unlinked, Detached: x.Detached, Script: x.Script,
+	}
+	ev.Handshake = event.HandshakeInfo{
+		OK: h.OK, Version: h.Version, Suite: h.Suite, Group: h.Group, Alert: -1, VerifyResult: h.Verify, Reason: h.Reason,
+		ServerName: h.SNI, ALPN: h.ALPN, PeerSPIFFEID: h.PeerSPIFFEID,
+	}
+	ev.Handshake.Library, errs[2] = named("library", h.Library, event.LibraryGo, event.LibraryOpenSSL)
+	ev.Handshake.Role, errs[3] = named("role", h.Role, event.Client, event.Server)
+	if h.Alert != nil {
+		ev.Handshake.Alert = *h.Alert
+	}
+	if !h.NotAfter.IsZero() {
+		ev.Handshake.HasPeer, ev.Handshake.PeerNotAfter = true, h.NotAfter.Unix()
+	}
+	ev.Pause = event.PauseInfo{GC: t.Pause.GC, Total: uint64(t.Pause.Total.Nanoseconds())}
+	errs[4] = t.access(&ev)
+	return ev, errors.Join(errs[:]...)
+}
+
+// access fills in the operation of an access. It has only what such operations have: no rule is tested
+// with what it never meets.
+func (t *step) access(ev *event.Event) error {
+	a := t.Access
+	if ev.Kind != event.Access {
+		if a != (step{}).Access {
+			return errors.New("access belongs to the event access")
+		}
+		return nil
+	}
+	key := event.Key{Path: a.Path, Port: a.Port}
+	var errs [5]error
+	key.Op, errs[0] = event.ParseOperation(a.Op)
+	switch op := key.Op; {
+	case op == event.OpUnspecified:
+	case a.Path != "" && !op.OnPath():
+		errs[4] = fmt.Errorf("%s has no path", op)
+	case (a.Protocol != "" || a.Address != "" || a.Port != 0) && !op.OnAddress():
+		errs[4] = fmt.Errorf("%s has no protocol, address and port", op)
+	case a.Value != "" && !op.OnNumber():
+		errs[4] = fmt.Errorf("%s has no value", op)
+	}
+	if a.Protocol != "" {
+		key.Protocol, errs[1] = event.ParseProtocol(a.Protocol)
+	}
+	if a.Address != "" {
+		var addr netip.Addr
+		addr, errs[2] = netip.ParseAddr(a.Address)
+		key.Address = netip.PrefixFrom(addr, addr.BitLen())
+	}
+	if a.Value != "" {
+		key.Value, errs[3] = event.ParseValue(key.Op, a.Value)
+	}
+	ev.Access = event.AccessInfo{Key: key, Comm: cmp.Or(a.Comm, t.Process.Comm), Unlinked: a.Unlinked}
+	return errors.Join(errs[:]...)
+}

@@ -1,0 +1,68 @@
+package sensor
+
+import (
+	"fmt"
+	"runtime"
+	"sync"
+
+	"github.com/cilium/ebpf"
+)
+
+// LoadEach is Load for an object of which not every program has to be: those that the kernel refuses are
+// missing in the collection, and refused says why, by name. Verifying is most of the work and is done on
+// all processors.
+func (s *Shared) LoadEach(spec *ebpf.CollectionSpec) (c *ebpf.Collection, refused map[string]error, err error) {
+	opts, err := s.prepare(spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	programs := spec.Programs
+	spec.Programs = nil
+	if c, err = ebpf.NewCollectionWithOptions(spec, *opts); err != nil {
+		return nil, nil, fmt.Errorf("load maps of object: %w", err)
+	}
+	refused = map[string]error{}
+	var (
+		mu      sync.Mutex // of c.Programs and refused
+		loading sync.WaitGroup
+		turns   = make(chan struct{}, runtime.GOMAXPROCS(0))
+	)
+	for name, program := range programs {
+		loading.Go(func() {
+			turns <- struct{}{}
+			defer func() { <-turns }()
+			loaded, err := loadOne(program, c.Maps, *opts)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				refused[name] = err
+				return
+			}
+			c.Programs[name] = loaded
+		})
+	}
+	loading.Wait()
+	return c, refused, nil
+}
+
+// loadOne loads a program of an object whose maps are there. The library lets programs share what it knows
+// of the kernel's types as members of a collection only.
+func loadOne(program *ebpf.ProgramSpec, maps map[string]*ebpf.Map, opts ebpf.CollectionOptions) (*ebpf.Program, error) {
+	for i := range program.Instructions {
+		ins := &program.Instructions[i]
+		if !ins.IsLoadFromMap() {
+			continue
+		}
+		if err := ins.AssociateMap(maps[ins.Reference()]); err != nil {
+			return nil, fmt.Errorf("load program %s: map %s: %w", program.Name, ins.Reference(), err)
+		}
+	}
+	opts.MapReplacements = nil
+	alone := &ebpf.CollectionSpec{Programs: map[string]*ebpf.ProgramSpec{program.Name: program}, ByteOrder: program.ByteOrder}
+	c, err := ebpf.NewCollectionWithOptions(alone, opts)
+	if err != nil {
+		return nil, fmt.Errorf("load object: %w", err)
+	}
+	defer c.Close()
+	return c.DetachProgram(program.Name), nil
+}

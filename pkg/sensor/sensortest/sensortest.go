@@ -1,0 +1,240 @@
+// Package sensortest runs known programs in a cgroup made for one test and collects what the kernel
+// side reports about them. It is for tests only and must never observe anything outside that cgroup.
+//
+//	scope := sensortest.NewScope(t)
+//	got := sensortest.Collect(t, scope.Shared, p)
+//	scope.Run(t, "/bin/true")
+//	got.Wait(t, "an exit", func(evs []event.Event) bool { return len(evs) == 2 })
+package sensortest
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/sensor"
+)
+
+// WorkloadID is the scope's id in the kernel's workload map.
+const WorkloadID = 7
+
+// Scope is a version 2 cgroup of its own, in the map of workloads.
+type Scope struct {
+	Dir    string
+	ID     uint64 // of the cgroup
+	Shared *sensor.Shared
+	Held   event.Dimensions // that the mode is about; executions at first
+}
+
+// NewScope makes a cgroup and shared maps that are confined to it, in learn mode. The test is
+// skipped where that cannot be had; in the VM matrix that fails it.
+func NewScope(t testing.TB) *Scope {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		skip(t, "needs root: it loads programs into the kernel")
+	}
+	root, err := cgroup2Mount()
+	if err != nil {
+		skip(t, err.Error())
+	}
+	dir, err := os.MkdirTemp(root, "plumbline-test-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Scope{Dir: dir, Held: event.Dimensions(0).With(event.DimExec)}
+	t.Cleanup(func() { s.remove(t) })
+	info, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.ID = info.Sys().(*syscall.Stat_t).Ino // kernfs: the inode number is the cgroup id
+	s.Shared, err = sensor.NewShared(sensor.Config{
+		RingBytes: 1 << 22, Hierarchy: sensor.HierarchyV2, Scoped: true, PerProcess: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Shared.Close() })
+	s.Set(t, event.Learn, 1)
+	return s
+}
+
+// InVM says whether the test has a kernel for itself.
+func InVM() bool { return os.Getenv("PLUMBLINE_VM") != "" }
+
+// ByHand skips, in the guests of the matrix, what takes minutes under emulation. vmrun runs it on any kernel.
+func ByHand(t testing.TB) {
+	t.Helper()
+	if os.Getenv("PLUMBLINE_KERNEL") != "" {
+		t.Skip("it takes too long for the matrix: vmrun runs it")
+	}
+}
+
+// OneKernel skips in all guests of the matrix but that of Linux 6.12: what takes minutes under emulation, and does
+// not depend on more of the kernel than other tests. vmrun runs it on any kernel.
+func OneKernel(t testing.TB) {
+	t.Helper()
+	if kernel := os.Getenv("PLUMBLINE_KERNEL"); kernel != "" && kernel != "6.12" {
+		t.Skip("it takes too long for each kernel of the matrix: it runs on 6.12, and with vmrun")
+	}
+}
+
+func skip(t testing.TB, why string) {
+	t.Helper()
+	if InVM() {
+		t.Fatal(why)
+	}
+	t.Skip(why)
+}
+
+// Set changes the scope's mode and policy generation.
+func (s *Scope) Set(t testing.TB, mode event.Mode, generation uint32) {
+	t.Helper()
+	if err := s.Shared.SetWorkload(s.ID, sensor.State(WorkloadID, mode, generation, s.Held)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Command prepares a program that is in the scope from its first instruction.
+func (s *Scope) Command(t testing.TB, name string, args ...string) *exec.Cmd {
+	t.Helper()
+	fd, err := os.Open(s.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { fd.Close() })
+	cmd := exec.Command(name, args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(fd.Fd())}
+	return cmd
+}
+
+// Run runs a program in the scope to its end and returns its error.
+func (s *Scope) Run(t testing.TB, name string, args ...string) error {
+	t.Helper()
+	return s.Command(t, name, args...).Run()
+}
+
+func (s *Scope) remove(t testing.TB) {
+	// The kernel lets go of a cgroup a moment after its last process was waited for.
+	Until(t, "remove cgroup", func() bool {
+		err := filepath.WalkDir(s.Dir, func(path string, d os.DirEntry, err error) error { return err })
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return false
+		}
+		err = os.Remove(s.Dir)
+		return err == nil || errors.Is(err, os.ErrNotExist)
+	})
+}
+
+func cgroup2Mount() (string, error) {
+	f, err := os.Open("/proc/mounts")
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if fields := strings.Fields(lines.Text()); len(fields) > 2 && fields[2] == "cgroup2" {
+			return fields[1], nil
+		}
+	}
+	return "", errors.New("needs a mounted cgroup2 hierarchy")
+}
+
+// Until waits for a condition and fails the test after a minute.
+func Until(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("gave up waiting: %s", what)
+		}
+	}
+}
+
+// Events is what the ring buffer delivered so far.
+type Events struct {
+	mu   sync.Mutex
+	list []event.Event
+}
+
+// Collect reads the ring buffer until the test ends.
+func Collect(t testing.TB, shared *sensor.Shared, sensors ...sensor.Sensor) *Events {
+	t.Helper()
+	reader, err := sensor.NewReader(shared, sensors, func(err error) { t.Error(err) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	var (
+		got         Events
+		ctx, cancel = context.WithCancel(context.Background())
+		done        = make(chan error, 1)
+	)
+	go func() {
+		done <- reader.Run(ctx, func(ev *event.Event) {
+			got.mu.Lock()
+			defer got.mu.Unlock()
+			got.list = append(got.list, Clone(ev))
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := errors.Join(<-done, reader.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return &got
+}
+
+// Clone copies an event with its strings.
+func Clone(ev *event.Event) event.Event {
+	c := *ev
+	for _, s := range []*string{
+		&c.Exec.Path, &c.Exec.Filename, &c.Exec.Args, &c.Exec.Cwd, &c.Exec.Comm,
+		&c.Handshake.ServerName, &c.Handshake.ALPN, &c.Handshake.PeerSPIFFEID, &c.Cgroup.Path,
+		&c.Access.Path, &c.Access.Comm,
+	} {
+		*s = strings.Clone(*s)
+	}
+	return c
+}
+
+// All returns the events so far.
+func (e *Events) All() []event.Event {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return append([]event.Event(nil), e.list...)
+}
+
+// Of returns the events of one kind so far.
+func (e *Events) Of(kind event.Kind) []event.Event {
+	var of []event.Event
+	for _, ev := range e.All() {
+		if ev.Kind == kind {
+			of = append(of, ev)
+		}
+	}
+	return of
+}
+
+// Wait waits until there are n events of a kind and returns them; more than n fail the test.
+func (e *Events) Wait(t testing.TB, kind event.Kind, n int) []event.Event {
+	t.Helper()
+	var got []event.Event
+	Until(t, fmt.Sprintf("%d %s events", n, kind), func() bool {
+		got = e.Of(kind)
+		return len(got) >= n
+	})
+	if len(got) > n {
+		t.Fatalf("%d %s events, want %d: %+v", len(got), kind, n, got)
+	}
+	return got
+}

@@ -1,0 +1,74 @@
+package sensor
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+)
+
+// WorkloadState is struct workload of bpf/workload.h: what the kernel knows of a cgroup.
+type WorkloadState struct {
+	ID         uint32 // > 0
+	Mode       uint32
+	Generation uint32
+	Flags      uint32
+	Held       uint32 // event.Dimensions that Mode is about
+	Softened   uint32 // those of them that are enforced as audit: not all is known
+}
+
+// Flags of a WorkloadState.
+const (
+	Inherited = 1 // by the kernel, in a cgroup that user space has not named yet
+	Container = 2 // it may not touch the agent, whatever its mode is
+	Protected = 4 // rules that deny do so here
+)
+
+// SetWorkload puts a cgroup in scope.
+func (s *Shared) SetWorkload(cgroupID uint64, state WorkloadState) error {
+	if err := s.Workloads.Put(cgroupID, state); err != nil {
+		return fmt.Errorf("write workload of cgroup %d: %w", cgroupID, err)
+	}
+	return nil
+}
+
+// cgroupPathBytes is the size of struct cgroup_path of bpf/process.bpf.c.
+const cgroupPathBytes = 256
+
+// ExpectWorkload says what a cgroup will be that is made at this path of the hierarchy, from its first
+// process on. The least recently used are forgotten when there are too many; such a cgroup, and one whose
+// path is too long, begins in its parent's workload.
+func (s *Shared) ExpectWorkload(path string, state WorkloadState) error {
+	var key [cgroupPathBytes]byte
+	if copy(key[:cgroupPathBytes-1], path) < len(path) {
+		return nil
+	}
+	if err := s.Expected.Put(key, state); err != nil {
+		return fmt.Errorf("write workload of cgroup %s: %w", path, err)
+	}
+	return nil
+}
+
+// Workload reads a cgroup's state; false if it is not in scope.
+func (s *Shared) Workload(cgroupID uint64) (WorkloadState, bool) {
+	var state WorkloadState
+	if err := s.Workloads.Lookup(cgroupID, &state); err != nil {
+		return WorkloadState{}, false
+	}
+	return state, true
+}
+
+// RemoveWorkload takes a cgroup out of scope. One that is not there is no error.
+func (s *Shared) RemoveWorkload(cgroupID uint64) error {
+	if err := s.Workloads.Delete(cgroupID); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return fmt.Errorf("remove workload of cgroup %d: %w", cgroupID, err)
+	}
+	return nil
+}
+
+// State is a WorkloadState for a mode that is about the dimensions in held.
+func State(id uint32, mode event.Mode, generation uint32, held event.Dimensions) WorkloadState {
+	return WorkloadState{ID: id, Mode: uint32(mode), Generation: generation, Held: uint32(held)}
+}

@@ -1,0 +1,94 @@
+package rules
+
+import (
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/plumbline-io/plumbline/pkg/detect"
+	"github.com/plumbline-io/plumbline/pkg/rule"
+)
+
+// all loads every rule, those too that have to be enabled, and every test.
+func all(t *testing.T) (*rule.Ruleset, []rule.Test) {
+	t.Helper()
+	names, err := fs.Glob(Files, "*.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []rule.File
+	var tests []rule.Test
+	for _, name := range names {
+		data, err := Files.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasSuffix(name, "_test.yaml") {
+			files = append(files, rule.File{Name: name, Data: data})
+			continue
+		}
+		more, err := rule.ParseTests(rule.File{Name: name, Data: data})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tests = append(tests, more...)
+	}
+	off, _ := rule.Load(files...)
+	for _, r := range off.Disabled() {
+		files = append(files, rule.File{Name: "enable", Data: []byte("- rule: " + r.Name + "\n  enabled: true\n")})
+	}
+	set, problems := rule.Load(files...)
+	for _, p := range problems {
+		t.Error(p)
+	}
+	return set, tests
+}
+
+func TestRules(t *testing.T) {
+	set, tests := all(t)
+	outcomes := make([]detect.Outcome, len(tests))
+	for i := range tests {
+		outcomes[i] = detect.Try(set, &tests[i])
+		if err := outcomes[i].Check(&tests[i]); err != nil {
+			t.Error(err)
+		}
+	}
+	// Each rule has a test that it matches and one that it is asked about in vain.
+	for _, r := range set.Rules() {
+		var matches, misses int
+		for i := range tests {
+			switch {
+			case slices.Contains(tests[i].Want, r.Name):
+				matches++
+			case slices.Contains(outcomes[i].Asked, r.Name):
+				misses++
+			}
+		}
+		if matches == 0 || misses == 0 {
+			t.Errorf("%s:%d: rule %q has %d tests that match and %d that do not", r.File, r.Line, r.Name, matches, misses)
+		}
+		if r.Desc == "" || len(r.Tags) == 0 {
+			t.Errorf("%s:%d: rule %q has no description or no tags", r.File, r.Line, r.Name)
+		}
+		for _, id := range r.Attack {
+			if !slices.Contains(r.Tags, id) {
+				t.Errorf("%s:%d: rule %q does not have %s among its tags", r.File, r.Line, r.Name, id)
+			}
+		}
+	}
+}
+
+// Rules that are right only at some places are off until somebody enables them.
+func TestQuietByDefault(t *testing.T) {
+	data, err := Files.ReadFile("tls.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, _ := rule.Load(rule.File{Name: "tls.yaml", Data: data})
+	for _, r := range set.Rules() {
+		if r.Name == "Peer certificate expires soon" {
+			t.Error("it fires on every short-lived certificate, and is enabled")
+		}
+	}
+}

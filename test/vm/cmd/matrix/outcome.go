@@ -1,0 +1,114 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	vm "github.com/plumbline-io/plumbline/test/vm"
+)
+
+// outcome is what one boot found.
+type outcome struct {
+	boot      boot
+	version   string
+	booted    time.Duration
+	took      time.Duration
+	tests     counts
+	scenarios counts
+	failures  []string
+	skips     []string
+	filtered  bool // not all tests were asked for: none is fine
+	err       error
+}
+
+type counts struct{ passed, failed, skipped int }
+
+// judge counts the tests in a step's output; a step that failed without a failed test is a failure
+// too.
+func (o *outcome) judge(r vm.Result) {
+	c := &o.tests
+	if r.Step == scenarioStep {
+		c = &o.scenarios
+	}
+	before := c.failed
+	for _, t := range parseTests(string(r.Output)) {
+		// A test with subtests stands for them.
+		switch {
+		case t.parent && t.verdict != "FAIL":
+		case t.verdict == "PASS":
+			c.passed++
+		case t.verdict == "SKIP":
+			c.skipped++
+			o.skips = append(o.skips, r.Step+" "+t.name+": "+t.why)
+		case t.parent:
+		default:
+			c.failed++
+			o.failures = append(o.failures, r.Step+" "+t.name)
+		}
+	}
+	if r.Code != 0 && c.failed == before {
+		c.failed++
+		o.failures = append(o.failures, fmt.Sprintf("%s: exit code %d", r.Step, r.Code))
+	}
+	if r.Code != 0 {
+		fmt.Printf("--- %s: %s\n%s", o.boot.name(), r.Step, failedOutput(string(r.Output)))
+	}
+}
+
+// failedOutput leaves out what passed.
+func failedOutput(out string) string {
+	var kept []string
+	for _, line := range strings.Split(out, "\n") {
+		text := strings.TrimSpace(line)
+		if strings.HasPrefix(text, "=== ") || strings.HasPrefix(text, "--- PASS") || strings.HasPrefix(text, "--- SKIP") {
+			continue
+		}
+		kept = append(kept, line)
+	}
+	const most = 200
+	if len(kept) > most {
+		kept = append(kept[:most/2], kept[len(kept)-most/2:]...)
+	}
+	return strings.Join(kept, "\n") + "\n"
+}
+
+type test struct {
+	verdict, name, why string
+	parent             bool
+}
+
+// parseTests reads the verdict lines of `-test.v`.
+func parseTests(out string) []test {
+	verdict := regexp.MustCompile(`^\s*--- (PASS|FAIL|SKIP): (\S+)`)
+	var tests []test
+	lines := strings.Split(out, "\n")
+	for i, line := range lines {
+		m := verdict.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		t := test{verdict: m[1], name: m[2]}
+		if t.verdict == "SKIP" {
+			t.why = skipReason(lines[:i])
+		}
+		tests = append(tests, t)
+	}
+	for i := range tests {
+		tests[i].parent = slices.ContainsFunc(tests, func(t test) bool { return strings.HasPrefix(t.name, tests[i].name+"/") })
+	}
+	return tests
+}
+
+// skipReason is the line that the test wrote last.
+func skipReason(before []string) string {
+	for i := len(before) - 1; i >= 0; i-- {
+		if _, said, ok := strings.Cut(before[i], ".go:"); ok {
+			_, why, _ := strings.Cut(said, ": ")
+			return why
+		}
+	}
+	return "no reason given"
+}

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"text/tabwriter"
+	"time"
+)
+
+// report gathers the outcomes of all boots.
+type report struct {
+	mu  sync.Mutex
+	all []outcome
+}
+
+func newReport() *report { return &report{} }
+
+func (r *report) add(o outcome) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, o)
+	state := "ok"
+	if !o.ok() {
+		state = "FAILED"
+	}
+	fmt.Printf("%-6s %-28s %3.0f s\n", state, o.boot.name(), o.took.Seconds())
+}
+
+func (o *outcome) ok() bool {
+	return o.err == nil && o.tests.failed+o.scenarios.failed == 0 && (o.filtered || o.tests.passed+o.scenarios.passed > 0)
+}
+
+// print writes the table and says whether everything passed.
+func (r *report) print(took time.Duration) bool {
+	order := boots()
+	slices.SortFunc(r.all, func(a, b outcome) int { return slices.Index(order, a.boot) - slices.Index(order, b.boot) })
+	ok := len(r.all) > 0
+	var tests, scenarios counts
+	skips := map[string]int{}
+	fmt.Println()
+	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "KERNEL\tCGROUPS\tBPF LSM\tBOOT\tTESTS\tFAILED\tSKIPPED\tSCENARIOS\tFAILED\tSKIPPED\tTOOK")
+	for _, o := range r.all {
+		ok = ok && o.ok()
+		fmt.Fprintf(w, "%s\t%s\t%t\t%.1f s\t%d\t%d\t%d\t%d\t%d\t%d\t%.0f s\n", o.version, o.boot.cgroups, o.boot.lsm, o.booted.Seconds(),
+			o.tests.passed, o.tests.failed, o.tests.skipped, o.scenarios.passed, o.scenarios.failed, o.scenarios.skipped, o.took.Seconds())
+		tests.add(o.tests)
+		scenarios.add(o.scenarios)
+		for _, s := range o.skips {
+			skips[s]++
+		}
+	}
+	if err := w.Flush(); err != nil {
+		return false
+	}
+	for _, why := range sortedKeys(skips) {
+		fmt.Printf("skipped on %d: %s\n", skips[why], why)
+	}
+	for _, o := range r.all {
+		for _, f := range o.failures {
+			fmt.Printf("FAILED %s: %s\n", o.boot.name(), f)
+		}
+		if o.err != nil {
+			fmt.Printf("FAILED %s: %v\n", o.boot.name(), o.err)
+		}
+	}
+	fmt.Printf("matrix: %d boots, tests: %d passed, %d failed, %d skipped; scenarios: %d passed, %d failed, %d skipped; %.0f s\n", len(r.all),
+		tests.passed, tests.failed, tests.skipped, scenarios.passed, scenarios.failed, scenarios.skipped, took.Seconds())
+	return ok && tests.passed+scenarios.passed > 0
+}
+
+func (c *counts) add(other counts) {
+	c.passed += other.passed
+	c.failed += other.failed
+	c.skipped += other.skipped
+}
+
+func sortedKeys(m map[string]int) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.SortFunc(keys, strings.Compare)
+	return keys
+}

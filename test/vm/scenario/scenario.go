@@ -1,0 +1,11 @@
+// Package scenario runs the scenario files of a test guest: each starts real programs under a real
+// agent and says exactly what has to come of it. It must never run outside of a guest, where its
+// commands would act on other people's processes.
+//
+//	# a file of test/vm/scenarios
+//	mkcgroup demo/shop
+//	start agent plumbline-agent run --scope $CGROUP/demo --alerts $WORK/alerts
+//	waitfor agent attached
+//	within demo/shop uname
+//	count alerts 0 rule='Exec outside baseline'
+package scenario

@@ -1,0 +1,50 @@
+# Installs the agent as a unit, learns a unit, holds it to its baseline, and stops.
+set -eu
+
+. /opt/lib.sh
+unit=shop.service
+
+ask() {
+	rm -f /run/shop/answer
+	echo "$1" >/run/shop/ask.new
+	mv /run/shop/ask.new /run/shop/ask
+	until_true 30 test -e /run/shop/answer
+	cat /run/shop/answer
+}
+
+shown() { plumbline-agent baseline show shop.service | grep -q "path: $1\$"; }
+alerts() { journalctl --no-pager -o cat -u plumbline-agent | grep -c '"rule":"Exec outside baseline".*"verdict":"deny"' || :; }
+
+systemctl start plumbline-agent
+until_true 60 plumbline-agent status
+plumbline-agent status
+plumbline-agent status | grep -q '(lsm)' || fail "not enforced by LSM"
+
+systemctl start shop
+[ "$(ask uname)" = ran ] || fail "uname did not run while learning"
+until_true 30 shown /usr/bin/uname
+plumbline-agent baseline show shop.service
+
+plumbline-agent baseline promote shop.service --mode enforce --force smoke
+[ "$(ask uname)" = ran ] || fail "a program of the baseline was stopped"
+[ "$(ask id)" = failed ] || fail "id ran, which is not in the baseline"
+grep -q 'Operation not permitted\|Permission denied' /run/shop/out || fail "id failed otherwise: $(cat /run/shop/out)"
+one_alert() { [ "$(alerts)" = 1 ]; }
+until_true 30 one_alert
+[ "$(alerts)" = 1 ] || fail "$(alerts) alerts, want 1"
+journalctl --no-pager -o cat -u plumbline-agent | grep -q 'spiffe://plumbline.local/node/guest/unit/shop.service' || fail "no SPIFFE ID"
+id >/dev/null || fail "id outside of the unit was stopped"
+
+# The mode outlives a restart of the agent.
+systemctl restart plumbline-agent
+until_true 60 plumbline-agent status
+[ "$(ask id)" = failed ] || fail "id ran after a restart of the agent"
+
+# Enforcement outlives the agent, and ends when somebody says so.
+systemctl stop plumbline-agent
+[ "$(systemctl is-failed plumbline-agent)" != failed ] || fail "the agent did not end cleanly"
+[ "$(ask id)" = failed ] || fail "id ran after the agent had ended"
+plumbline-agent unload
+[ "$(ask id)" = ran ] || fail "the unit is still held after unload"
+[ ! -e /sys/fs/bpf/plumbline ] || fail "left: $(find /sys/fs/bpf/plumbline)"
+echo "installed, learnt, enforced, restarted, stopped, unloaded"
