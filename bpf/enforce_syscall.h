@@ -60,7 +60,7 @@ static __always_inline bool is_starter(void)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 
-	if (!(BPF_CORE_READ(task, flags) & PF_FORKNOEXEC))
+	if (has_executed(task))
 		return false;
 	return BPF_CORE_READ(task, real_parent, tgid) == agent_tgid || is_starting();
 }

@@ -276,6 +276,12 @@ static __always_inline bool remember(struct question *q, void *entries, void *to
 
 #define PF_FORKNOEXEC 0x40	/* include/linux/sched.h: forked, and nothing executed yet */
 
+/* Whether a process has executed a program since its fork. Its threads other than the first never lose the flag. */
+static __always_inline bool has_executed(struct task_struct *task)
+{
+	return !(BPF_CORE_READ(task, group_leader, flags) & PF_FORKNOEXEC);
+}
+
 /*
  * Whether this is a child of init, still with init's program, that is about to become a unit's first
  * process: what it sets up, user, limits and cgroup among it, is init's work, and which part of it happens
@@ -288,7 +294,7 @@ static __always_inline bool is_starting(void)
 {
 	struct task_struct *task = (void *)bpf_get_current_task(), *parent;
 
-	if (!(BPF_CORE_READ(task, flags) & PF_FORKNOEXEC))
+	if (has_executed(task))
 		return false;
 	parent = BPF_CORE_READ(task, real_parent);
 	return BPF_CORE_READ(parent, tgid) == 1 &&
