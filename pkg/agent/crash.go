@@ -59,8 +59,8 @@ func (c *crashes) since(then time.Time) event.Dimensions {
 	return dims
 }
 
-// isCrash tells an end that nobody asked for from a stop, of what may be a main process. 128 and the signal is what programs exit with that
-// end because of one.
+// isCrash tells an end that nobody asked for from a stop, of what may be a main process. 128 and the signal is
+// what programs exit with that end because of one.
 func isCrash(x *event.ExitInfo) bool {
 	stops := []int32{int32(unix.SIGTERM), int32(unix.SIGINT), int32(unix.SIGHUP)}
 	if !x.Main || x.Code == 0 || slices.Contains(stops, x.Signal) {

@@ -288,10 +288,20 @@ func TestNotMine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	out, err := cat.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cat.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { in.Close(); cat.Wait() })
+	if _, err := in.Write([]byte{'1'}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 1)); err != nil { // it is cat by now
+		t.Fatal(err)
+	}
 	for range 2 { // the second answer comes from memory
 		if mine, err := g.Follow(image(t, uint32(cat.Process.Pid))); mine || err != nil {
 			t.Errorf("C program: %t, %v", mine, err)
