@@ -45,6 +45,7 @@ type Enforcer struct {
 	covered  event.Dimensions
 	status   []sensor.Status
 	syscalls syscallWatch
+	grace    *grace
 
 	rulesMu sync.Mutex
 	rules   loadedRules
@@ -74,7 +75,11 @@ func (m *maps) all() []*ebpf.Map {
 // Hooks other than that of executions may be missing: see Status and Covered.
 func Open(shared *sensor.Shared, cfg Config) (*Enforcer, error) {
 	cfg.Dimensions = cfg.Dimensions.With(event.DimExec)
-	e := &Enforcer{}
+	grace, err := newGrace()
+	if err != nil {
+		return nil, err
+	}
+	e := &Enforcer{grace: grace}
 	var tried []string
 	for _, rung := range ladder() {
 		if cfg.Strength != Auto && cfg.Strength != rung.strength {
@@ -97,7 +102,8 @@ func Open(shared *sensor.Shared, cfg Config) (*Enforcer, error) {
 		e.strength = rung.strength
 	}
 	if e.links == nil {
-		return nil, fmt.Errorf("attach enforcement (%s): %w by this kernel: %s", cfg.Strength, sensor.ErrNotSupported, strings.Join(tried, "; "))
+		err := fmt.Errorf("attach enforcement (%s): %w by this kernel: %s", cfg.Strength, sensor.ErrNotSupported, strings.Join(tried, "; "))
+		return nil, errors.Join(err, e.Close())
 	}
 	return e, nil
 }
@@ -215,7 +221,7 @@ func (e *Enforcer) Pin(pins *sensor.Pins) error {
 
 // Close lets go of the hooks. Those that are not pinned are taken out of the kernel.
 func (e *Enforcer) Close() error {
-	errs := []error{closeAll(e.links), e.syscalls.Close()}
+	errs := []error{closeAll(e.links), e.syscalls.Close(), e.grace.Close()}
 	for _, m := range e.maps.all() {
 		if m != nil {
 			errs = append(errs, m.Close())

@@ -193,10 +193,13 @@ func (e *Enforcer) Remove(workload, keep uint32) error {
 	if err != nil {
 		return err
 	}
-	for _, at := range stale {
-		if err := at.in.Delete(at.key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("remove baseline entry: %w", err)
+	if stale != nil {
+		if err := e.grace.Wait(); err != nil {
+			return err
 		}
+	}
+	if err := deleteAll(stale); err != nil {
+		return fmt.Errorf("remove baseline entries: %w", err)
 	}
 	if keep != 0 {
 		return nil

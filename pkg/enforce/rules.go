@@ -7,11 +7,8 @@ import (
 	"math/bits"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
-
 	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/rule"
 )
@@ -77,21 +74,14 @@ const maxRetired = 8
 // retire deletes the generations that are no longer asked for. A program may have begun before the switch, and
 // be preempted: it must not find nothing.
 func (e *Enforcer) retire() error {
-	waitForPrograms()
+	if err := e.grace.Wait(); err != nil {
+		return err
+	}
 	if err := deleteAll(slices.Concat(e.rules.retired...)); err != nil {
 		return fmt.Errorf("remove earlier rules: %w", err)
 	}
 	e.rules.retired = nil
 	return nil
-}
-
-// waitForPrograms waits until every program that runs now has ended: membarrier(2) waits for a grace period. It
-// cannot on machines with nohz_full; there a second has to do.
-func waitForPrograms() {
-	const global = 1 // MEMBARRIER_CMD_GLOBAL, include/uapi/linux/membarrier.h
-	if _, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, global, 0, 0); errno != 0 {
-		<-time.After(time.Second)
-	}
 }
 
 // sees says whether an operation has a hook with this strength and kernel.

@@ -140,7 +140,8 @@ func (m *Machine) qemu(dir string) (string, []string) {
 	if m.CountInstructions {
 		args = append(args, "-icount", "shift=0,sleep=off")
 	}
-	line := "oops=panic panic=-1 quiet loglevel=4 net.ifnames=0 lsm=" + lsm
+	// Grace periods of milliseconds, as on a machine, and not of tens of them.
+	line := "oops=panic panic=-1 rcupdate.rcu_expedited=1 quiet loglevel=4 net.ifnames=0 lsm=" + lsm
 	if m.Kernel.Arch == "arm64" {
 		return "qemu-system-aarch64", append(args,
 			"-machine", "virt,gic-version=3", "-cpu", "cortex-a72",

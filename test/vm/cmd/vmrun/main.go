@@ -28,6 +28,7 @@ func main() {
 	kernel := flag.String("kernel", "6.1", "one of "+strings.Join(vm.Lines(), ", "))
 	cgroups := flag.String("cgroups", "v2", "v2, hybrid or legacy")
 	noLSM := flag.Bool("nolsm", false, "boot without bpf in the list of LSMs")
+	cpus := flag.Int("cpus", 2, "processors of the guest")
 	timeout := flag.Duration("timeout", 5*time.Minute, "of the boot")
 	programs := flag.String("programs", "sh,true,cat,uname,ls,sleep,mkdir,cp,rm,echo,openssl,curl", "programs of this machine that the guest gets")
 	flag.Parse()
@@ -37,7 +38,7 @@ func main() {
 	}
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer cancel()
-	m := vm.Machine{Timeout: *timeout, Plan: vm.Plan{Cgroups: *cgroups}}
+	m := vm.Machine{Timeout: *timeout, CPUs: *cpus, Plan: vm.Plan{Cgroups: *cgroups}}
 	if *noLSM {
 		m.LSM = vm.LSMWithoutBPF
 	}
