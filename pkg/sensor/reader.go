@@ -75,14 +75,16 @@ func (r *Reader) Run(ctx context.Context, handle func(*event.Event)) error {
 		record ringbuf.Record
 		ev     event.Event
 	)
+	poll := func() { r.ring.SetDeadline(time.Now().Add(pollInterval)) }
+	poll()
 	for {
-		r.ring.SetDeadline(time.Now().Add(pollInterval))
 		err := r.ring.ReadInto(&record)
 		switch {
-		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ringbuf.ErrFlushed):
+		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ringbuf.ErrFlushed): // the ring is empty
 			if ctx.Err() != nil {
 				return nil
 			}
+			poll()
 			continue
 		case errors.Is(err, ringbuf.ErrClosed):
 			return nil

@@ -30,6 +30,7 @@ type Sensor struct {
 	objects bpfObjects
 	follows *sensor.Follows[*facts]
 	refused atomic.Pointer[string] // why the latest Go program could not be observed
+	ended   sensor.Ended           // of Forget's goroutine
 }
 
 // Open loads the programs. They attach to what Follow is told of. Linux 5.10.
@@ -91,9 +92,15 @@ func (s *Sensor) Follow(img sensor.Image) (bool, error) {
 
 // Forget drops a process that has exited, with the pause it was in.
 func (s *Sensor) Forget(pid uint32) {
-	if followed := s.follows.Forget(pid); followed || !s.shared.PerProcess {
+	if s.follows.Forget(pid) {
 		_ = s.objects.PausesActive.Delete(pid) // normally there is none
+		return
 	}
+	if s.shared.PerProcess || !s.ended.Add(pid) { // no probe was in it, or there is time
+		return
+	}
+	sensor.Sweep(&s.ended, s.objects.PausesActive, func(owner uint32) uint32 { return owner })
+	s.ended.Clear()
 }
 
 // Close detaches and unloads.

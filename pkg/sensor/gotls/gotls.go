@@ -16,8 +16,6 @@ import (
 	"sync/atomic"
 	"unsafe"
 
-	"github.com/cilium/ebpf"
-
 	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/gobin"
 	"github.com/plumbline-io/plumbline/pkg/sensor"
@@ -42,12 +40,8 @@ type Sensor struct {
 	follows *sensor.Follows[*facts]
 	decoder *sensor.HandshakeDecoder
 	refused atomic.Pointer[string] // why the latest Go program with TLS could not be observed
-	ended   map[uint32]struct{}    // of Forget's goroutine: processes whose calls in flight are still in the maps
+	ended   sensor.Ended           // of Forget's goroutine
 }
-
-// sweepAfter is how many processes that were not followed end before the maps are looked through: that
-// takes as long as for one, and most of them never had a call in flight.
-const sweepAfter = 256
 
 // Open loads the programs. They attach to what Follow is told of. Linux 5.10.
 func Open(shared *sensor.Shared) (*Sensor, error) {
@@ -55,7 +49,7 @@ func Open(shared *sensor.Shared) (*Sensor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read gotls object: %w", err)
 	}
-	s := &Sensor{shared: shared, decoder: sensor.NewHandshakeDecoder(), ended: map[uint32]struct{}{}}
+	s := &Sensor{shared: shared, decoder: sensor.NewHandshakeDecoder()}
 	if err := shared.Load(spec, &s.objects); err != nil {
 		return nil, fmt.Errorf("gotls: %w", err)
 	}
@@ -103,36 +97,12 @@ func (s *Sensor) Forget(pid uint32) {
 	if !followed && s.shared.PerProcess {
 		return // no probe was in it
 	}
-	s.ended[pid] = struct{}{}
-	if !followed && len(s.ended) < sweepAfter {
+	if full := s.ended.Add(pid); !followed && !full {
 		return
 	}
-	dropKeys(s.objects.FramesActive, func(k bpfFrameKey) bool { return s.hasEnded(k.Tgid) })
-	dropKeys(s.objects.HandshakesActive, func(k bpfConnKey) bool { return s.hasEnded(k.Tgid) })
-	clear(s.ended)
-}
-
-func (s *Sensor) hasEnded(pid uint32) bool {
-	_, ended := s.ended[pid]
-	return ended
-}
-
-// dropKeys removes entries of dead processes. Errors mean that the entry is gone already.
-func dropKeys[K any](m *ebpf.Map, dead func(K) bool) {
-	var (
-		key  K
-		keys []K
-		// A map of the in-flight kind has no values worth reading.
-		value = make([]byte, m.ValueSize())
-	)
-	for entries := m.Iterate(); entries.Next(&key, &value); {
-		if dead(key) {
-			keys = append(keys, key)
-		}
-	}
-	for _, k := range keys {
-		_ = m.Delete(k)
-	}
+	sensor.Sweep(&s.ended, s.objects.FramesActive, func(k bpfFrameKey) uint32 { return k.Tgid })
+	sensor.Sweep(&s.ended, s.objects.HandshakesActive, func(k bpfConnKey) uint32 { return k.Tgid })
+	s.ended.Clear()
 }
 
 // Close detaches and unloads.
