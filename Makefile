@@ -34,8 +34,7 @@ test: ## install what is needed, run everything, the VM matrix included, end wit
 	test/install.sh test
 	$(MAKE) --no-print-directory check
 	$(MAKE) --no-print-directory test-host
-	$(MAKE) --no-print-directory test-vm
-	$(MAKE) --no-print-directory test-systemd
+	$(MAKE) --no-print-directory -j2 test-systemd test-vm
 
 test-host: ## the tests of this machine's kernel
 	$(GO) run ./test/suite -race ./...

@@ -6,8 +6,13 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
-// forkDelay spares the children that end or execute another program at once.
-const forkDelay = 200 * time.Millisecond
+const (
+	// forkDelay spares the children that end or execute another program at once.
+	forkDelay = 200 * time.Millisecond
+	// execDelay spares programs that end at once, where probes are in all processes of an image and only the
+	// first of them has to be looked at.
+	execDelay = 10 * time.Millisecond
+)
 
 // handle is the event loop's body. It has one caller and allocates nothing for an event that raises
 // nothing.
@@ -26,7 +31,11 @@ func (a *Agent) handle(ev *event.Event) {
 	case event.ExecCheck, event.Access:
 		a.registry.Learn(ev.Workload, ev, a.host.Wall(ev.Ktime))
 	case event.Exec:
-		a.follower.Follow(ev.Tgid, 0)
+		delay := execDelay
+		if a.kernel.shared.PerProcess {
+			delay = 0
+		}
+		a.follower.Follow(ev.Tgid, delay)
 		if a.kernel.enforcer == nil {
 			a.registry.Learn(ev.Workload, ev, a.host.Wall(ev.Ktime))
 		} else {

@@ -62,6 +62,9 @@ func main() {
 	}
 }
 
+// guests run at once: with as many as there are processors a quarter of the time would go by waiting.
+const guests = 3
+
 var errNoKernel = errors.New("no kernel to boot")
 
 func ready() error {
@@ -85,7 +88,7 @@ func matrix(ctx context.Context, o options) (bool, error) {
 		group  errgroup.Group
 		report = newReport()
 	)
-	group.SetLimit(2) // guests, of two virtual processors each
+	group.SetLimit(guests)
 	for _, b := range boots() {
 		k, wanted := kernels[b.kernel]
 		if !wanted || b.scenarios && !o.wantsScenarios() {
