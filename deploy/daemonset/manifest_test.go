@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/plumbline-io/plumbline/pkg/agent"
 )
 
 const manifest = "plumbline-agent.yaml"
@@ -185,6 +187,29 @@ func TestVolumes(t *testing.T) {
 	}
 }
 
+// The break-glass file is made on the node: it is in a directory of the node that the agent sees under the same
+// name, and nothing else is mounted below that, which the read-only mount would not let be.
+func TestBreakGlass(t *testing.T) {
+	p, name := read(t)["DaemonSet"].Spec.Template.Spec, ""
+	dir := filepath.Dir(agent.DefaultBreakGlass)
+	for _, m := range p.Containers[0].VolumeMounts {
+		switch {
+		case m.MountPath == dir && m.ReadOnly:
+			name = m.Name
+		case strings.HasPrefix(m.MountPath, dir+"/"):
+			t.Errorf("%s is mounted below", m.MountPath)
+		}
+	}
+	for _, v := range p.Volumes {
+		if v.Name == name && (v.HostPath.Path != dir || v.HostPath.Type != "DirectoryOrCreate") {
+			t.Errorf("volume %s is not the node's: %+v", name, v)
+		}
+	}
+	if name == "" {
+		t.Error("its directory is not mounted read-only")
+	}
+}
+
 // A node gives the agent the same rights, whether it is a pod or a unit.
 func TestCapabilitiesAreTheUnits(t *testing.T) {
 	unit, err := os.ReadFile("../rpm/plumbline-agent.service")
@@ -207,14 +232,14 @@ func TestCapabilitiesAreTheUnits(t *testing.T) {
 // The program understands its arguments, and every variable in them is set.
 func TestArgs(t *testing.T) {
 	c := read(t)["DaemonSet"].Spec.Template.Spec.Containers[0]
-	agent := filepath.Join(t.TempDir(), "agent")
-	if out, err := exec.Command("go", "build", "-o", agent, "../../cmd/agent").CombinedOutput(); err != nil {
+	program := filepath.Join(t.TempDir(), "agent")
+	if out, err := exec.Command("go", "build", "-o", program, "../../cmd/agent").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if out, err := exec.Command(agent, append(c.Args, "--help")...).CombinedOutput(); err != nil {
+	if out, err := exec.Command(program, append(c.Args, "--help")...).CombinedOutput(); err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}
-	if out, err := exec.Command(agent, append(c.Args, "--no-such-flag", "--help")...).CombinedOutput(); err == nil {
+	if out, err := exec.Command(program, append(c.Args, "--no-such-flag", "--help")...).CombinedOutput(); err == nil {
 		t.Errorf("an unknown flag is accepted:\n%s", out)
 	}
 	set := map[string]bool{}

@@ -123,6 +123,9 @@ type FalcoInput struct {
 // DefaultSocket answers where the configuration names no other.
 const DefaultSocket = "/run/plumbline/agent.sock"
 
+// DefaultBreakGlass is the break-glass file where the configuration names no other.
+const DefaultBreakGlass = "/etc/plumbline/break-glass"
+
 const maxConfigBytes = 1 << 20
 
 // ReadConfig reads a YAML file. Unknown fields are errors; every error names file and line.
@@ -185,7 +188,7 @@ func (c *Config) Complete() error {
 	}
 	for value, fallback := range map[*string]string{
 		&c.Mode: "learn", &c.Strength: "auto", &c.RuleMatching: rule.All.String(), &c.OnStop: onStopKeep,
-		&c.BreakGlass: "/etc/plumbline/break-glass", &c.TrustDomain: "plumbline.local",
+		&c.BreakGlass: DefaultBreakGlass, &c.TrustDomain: "plumbline.local",
 		&c.ControlPlane.Tenant: "default", &c.ControlPlane.Cluster: "default",
 	} {
 		if *value == "" {

@@ -27,6 +27,7 @@ type factWish struct {
 // is wished of a part of a path, address or number is included in what is wished of each longer part.
 type wishes struct {
 	ops      uint32 // 1 << operation
+	asked    int    // times that something was added to what follows
 	paths    map[textWish]bpfWish
 	prefixes map[textWish]bpfWish
 	suffixes map[textWish]bpfWish // written from their ends
@@ -35,6 +36,10 @@ type wishes struct {
 
 // maxWishes of a kind: each of the kernel's tables holds two generations of them.
 const maxWishes = 16384
+
+// maxAsked is how many times rules may ask for something, so that making the tables of them takes a fraction of a
+// second, whatever the rules are.
+const maxAsked = 1 << 18
 
 // compileWishes makes the tables of a ruleset. Executions leave the kernel anyway: of them, rules wish
 // something only if they deny.
@@ -48,16 +53,27 @@ func compileWishes(set *rule.Ruleset) (*wishes, error) {
 				w.add(op, &i, wishOf(r, &i))
 			}
 		}
+		if err := w.check(); err != nil {
+			return nil, err
+		}
 	}
 	w.close()
+	return w, nil
+}
+
+// check finds out whether there is more than fits, before more work is put into it.
+func (w *wishes) check() error {
 	for what, n := range map[string]int{
 		"paths": len(w.paths), "begins of paths": len(w.prefixes), "ends of paths": len(w.suffixes), "addresses and numbers": len(w.facts),
 	} {
 		if n > maxWishes {
-			return nil, fmt.Errorf("compile rules: they ask for %d %s, more than %d", n, what, maxWishes)
+			return fmt.Errorf("compile rules: they ask for more than %d %s", maxWishes, what)
 		}
 	}
-	return w, nil
+	if w.asked > maxAsked {
+		return fmt.Errorf("compile rules: they ask for more than %d things, equal ones among them", maxAsked)
+	}
+	return nil
 }
 
 // operationOf an interest; OpUnspecified: the kernel is not asked about it.
@@ -104,7 +120,10 @@ func (w bpfWish) and(other bpfWish) bpfWish {
 	return w
 }
 
-func join[K comparable](to map[K]bpfWish, k K, w bpfWish) { to[k] = to[k].and(w) }
+func join[K comparable](w *wishes, to map[K]bpfWish, k K, wish bpfWish) {
+	w.asked++
+	to[k] = to[k].and(wish)
+}
 
 // add writes down what a rule wants, or something wider where the tables cannot hold it as it is.
 func (w *wishes) add(op event.Operation, i *rule.Interest, wish bpfWish) {
@@ -118,26 +137,26 @@ func (w *wishes) add(op event.Operation, i *rule.Interest, wish bpfWish) {
 	case op.OnAddress():
 		w.addSockets(op, i, wish)
 	case i.Values == nil:
-		join(w.facts, factWish{op: op}, wish)
+		join(w, w.facts, factWish{op: op}, wish)
 	}
 	for _, v := range i.Values {
-		join(w.facts, factWish{op: op, value: v.Value & (^uint32(0) << (32 - v.Bits)), bits: v.Bits}, wish)
+		join(w, w.facts, factWish{op: op, value: v.Value & (^uint32(0) << (32 - v.Bits)), bits: v.Bits}, wish)
 	}
 }
 
 func (w *wishes) addPaths(op event.Operation, tests []rule.PathTest, wish bpfWish) {
 	if tests == nil {
-		join(w.prefixes, textWish{op, ""}, wish)
+		join(w, w.prefixes, textWish{op, ""}, wish)
 	}
 	for _, t := range tests {
 		switch {
 		case t.Prefix:
-			join(w.prefixes, textWish{op, t.Text[:min(len(t.Text), rule.MaxPrefix)]}, wish)
+			join(w, w.prefixes, textWish{op, t.Text[:min(len(t.Text), rule.MaxPrefix)]}, wish)
 		case t.Suffix:
 			end := t.Text[max(0, len(t.Text)-rule.MaxSuffix):]
-			join(w.suffixes, textWish{op, reversed(end)}, wish)
+			join(w, w.suffixes, textWish{op, reversed(end)}, wish)
 		case len(t.Text) < PathBytes: // the kernel writes no longer one
-			join(w.paths, textWish{op, t.Text}, wish)
+			join(w, w.paths, textWish{op, t.Text}, wish)
 		}
 	}
 }
@@ -174,7 +193,7 @@ func (w *wishes) addSockets(op event.Operation, i *rule.Interest, wish bpfWish) 
 			for _, r := range ports {
 				for port := max(uint32(r.Low), least); port <= uint32(r.High); port++ {
 					fact.value = uint32(p)<<16 | port
-					join(w.facts, fact, wish)
+					join(w, w.facts, fact, wish)
 				}
 			}
 		}

@@ -197,7 +197,7 @@ func TestTooManyWishes(t *testing.T) {
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	if _, err := compileWishes(set); err == nil || !strings.Contains(err.Error(), "addresses and numbers, more than 16384") {
+	if _, err := compileWishes(set); err == nil || !strings.Contains(err.Error(), "more than 16384 addresses and numbers") {
 		t.Error(err)
 	}
 }

@@ -3,6 +3,7 @@ package rule
 import (
 	"cmp"
 	"fmt"
+	"math/bits"
 	"slices"
 	"strconv"
 )
@@ -26,7 +27,7 @@ type scope struct {
 	macros map[string]*macro
 	lists  map[string]*list
 
-	checks, values, program int
+	checks, values, planned, program int
 }
 
 func newScope() *scope {
@@ -50,6 +51,17 @@ func (s *scope) charge(p part, n *node, m *mistake) *mistake {
 	}
 	if s.checks += p.checks; s.checks > maxTotalChecks {
 		return tooManyChecks(n)
+	}
+	return nil
+}
+
+// chargePlan counts what Plan looks at towards the bound of all rules: each value of each check, for each class of
+// events that the rule is about.
+func (s *scope) chargePlan(r *Rule) *mistake {
+	values := 0
+	r.tree.walk(func(n *node, _ bool) { values += 1 + len(n.operands) })
+	if s.planned += values * bits.OnesCount64(uint64(r.classes)); s.planned > maxPlanned {
+		return wrong(r.tree.in, r.tree.at, "all rules together compare events with more than %d values, once for each kind and operation", maxPlanned)
 	}
 	return nil
 }

@@ -284,7 +284,14 @@ func (l *loader) condition(r *Rule, it *item) bool {
 		return false
 	}
 	r.match, r.condition, r.tree, r.known = p.check, in, tree, l.scope.fields
-	return l.classify(r, it, p)
+	if !l.classify(r, it, p) {
+		return false
+	}
+	if m := l.chargePlan(r); m != nil {
+		l.mistake(m, r.Name, "condition", false)
+		return false
+	}
+	return true
 }
 
 // classify finds the events that the rule has to be asked about.

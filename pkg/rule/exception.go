@@ -151,7 +151,7 @@ func (x *exception) tree() (*node, *mistake) {
 		return nil, nil
 	}
 	if x.single {
-		return x.compare(0, x.rows)
+		return x.compare(0, x.at, x.rows)
 	}
 	rows := &node{kind: orNode}
 	for _, row := range x.rows {
@@ -165,7 +165,7 @@ func (x *exception) tree() (*node, *mistake) {
 			if v.node.Kind == yaml.SequenceNode {
 				list = placesIn(v)
 			}
-			n, m := x.compare(i, list)
+			n, m := x.compare(i, v, list)
 			if m != nil {
 				return nil, m
 			}
@@ -176,8 +176,8 @@ func (x *exception) tree() (*node, *mistake) {
 	return rows, nil
 }
 
-// compare makes the check of one field with values.
-func (x *exception) compare(i int, values []place) (*node, *mistake) {
+// compare makes the check of one field with the values at a place.
+func (x *exception) compare(i int, at place, values []place) (*node, *mistake) {
 	op := scanner{in: x.ops[i]}
 	c := comparison{left: x.fields[i], op: op.operator()}
 	c.modifier = op.word()
@@ -189,7 +189,7 @@ func (x *exception) compare(i int, values []place) (*node, *mistake) {
 	case x.single && !many:
 		return nil, op.wrong(0, "exception %.60s: %s does not take the values of one field: want in, pmatch or intersects", x.name, c.op)
 	case !many && len(values) != 1:
-		return nil, misplaced(values[0], "exception %.60s: %s takes one value", x.name, c.op)
+		return nil, misplaced(at, "exception %.60s: %s takes one value", x.name, c.op)
 	}
 	for _, at := range values {
 		if !isScalar(at.node) {

@@ -29,6 +29,8 @@ type loader struct {
 	drift      [event.DimSyscalls]*Rule
 	problems   []Problem
 	more       int
+
+	bytes, nodes int // of the files so far
 }
 
 // history is what the files say of one rule: the latest of it that is right is in force.

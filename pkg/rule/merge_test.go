@@ -138,6 +138,7 @@ func TestMergeProblems(t *testing.T) {
 		"exception like":     {fine + "  exceptions:\n  - {name: a, fields: [proc.name], comps: [like], values: [[a]]}\n", `has no operator "like"`},
 		"exception row":      {fine + "  exceptions:\n  - {name: a, fields: [proc.name, proc.pid], values: [[a]]}\n", "expected a list of 2 values"},
 		"exception value":    {fine + "  exceptions:\n  - {name: a, fields: [proc.name], values: [[[a, b]]]}\n", "= takes one value"},
+		"exception nothing":  {fine + "  exceptions:\n  - {name: a, fields: [proc.name], values: [[[]]]}\n", "r.yaml:8:46: rule \"r\": condition: exception a: = takes one value"},
 		"exception again":    {fine + "  exceptions:\n  - {name: a, fields: proc.name}\n  - {name: a, fields: proc.name}\n", "is there already: only values can be added"},
 		"macro too early":    {"- macro: a\n  condition: b\n- macro: b\n  condition: proc.name = x\n" + strings.Replace(fine, "proc.name = sh", "a and b", 1), "r.yaml:2:14: rule \"r\": macro a: macro b is defined later"},
 		"macro cycle":        {"- macro: b\n  condition: proc.name = x\n- macro: a\n  condition: b\n- macro: b\n  condition: a\n" + strings.Replace(fine, "proc.name = sh", "a", 1), "refers to itself"},

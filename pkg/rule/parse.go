@@ -13,6 +13,7 @@ const (
 	maxChecks      = 10_000
 	maxTotalChecks = 200_000
 	maxTotalValues = 500_000
+	maxPlanned     = 1_000_000
 )
 
 // parser reads one condition.

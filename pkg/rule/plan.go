@@ -313,7 +313,7 @@ func wider[T any](a, b []T, factors *int) []T {
 		*factors = 2 // not exact any more
 		return nil
 	}
-	return slices.Concat(a, b)
+	return append(a, b...) // each bound has slices of its own
 }
 
 // anything says whether nothing is asked.

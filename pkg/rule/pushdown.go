@@ -270,7 +270,7 @@ func containerBound(op string, values []string) bound {
 
 // valueBound is what a check asks of the number of an operation, however it writes it.
 func valueBound(name string, o event.Operation, op string, values []string) bound {
-	if !o.OnNumber() || !isEqual(op) && op != "startswith" {
+	if !o.OnNumber() || !isEqual(op) && op != "startswith" || len(values) > maxTests {
 		return bound{}
 	}
 	candidates := candidatesOf(name, o, values)
@@ -278,9 +278,13 @@ func valueBound(name string, o event.Operation, op string, values []string) boun
 		return bound{} // there are more numbers than can be tried
 	}
 	b := bound{exact: true, values: []ValueTest{}}
+	among := make(map[string]bool, len(values))
+	for _, v := range values {
+		among[v] = true
+	}
 	for _, c := range candidates {
 		written := writeValue(name, o, c.Value)
-		if slices.ContainsFunc(values, func(v string) bool { return written == v || op == "startswith" && strings.HasPrefix(written, v) }) {
+		if among[written] || op == "startswith" && slices.ContainsFunc(values, func(v string) bool { return strings.HasPrefix(written, v) }) {
 			b.values = append(b.values, c)
 		}
 	}
@@ -305,14 +309,19 @@ func candidatesOf(name string, o event.Operation, values []string) []ValueTest {
 	case name != "evt.arg.uid":
 		return nil
 	}
-	all := []ValueTest{}
+	all, known := []ValueTest{}, map[ValueTest]bool{}
+	add := func(n uint32) {
+		if t := (ValueTest{n << shift, bits}); !known[t] {
+			known[t] = true
+			all = append(all, t)
+		}
+	}
 	for n := range uint32(names) {
-		all = append(all, ValueTest{n << shift, bits})
+		add(n)
 	}
 	for _, v := range values {
-		n, err := strconv.ParseUint(v, 10, bits)
-		if t := (ValueTest{uint32(n) << shift, bits}); err == nil && !slices.Contains(all, t) {
-			all = append(all, t)
+		if n, err := strconv.ParseUint(v, 10, bits); err == nil {
+			add(uint32(n))
 		}
 	}
 	return all

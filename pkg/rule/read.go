@@ -12,10 +12,14 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// Bounds of a rule file. A node of YAML takes two bytes of text and two hundred of memory.
+// Bounds of a rule file, and of all files together. A node of YAML takes two bytes of text and two hundred of
+// memory.
 const (
 	maxFileBytes = 1 << 20
 	maxNodes     = 150_000
+	maxExpanded  = 2 << 20 // bytes and nodes of a file in which each alias is what it stands for
+	maxAllBytes  = 4 << 20
+	maxAllNodes  = 300_000
 	maxName      = 200
 	maxVersions  = 8 // of a rule: older ones are forgotten
 )
@@ -49,10 +53,16 @@ func (l *loader) read(data []byte) {
 		wrong(none, "the file has more than %d bytes", maxFileBytes)
 		return
 	}
-	if nodes(data) > maxNodes {
+	n := nodes(data)
+	if n > maxNodes {
 		wrong(none, "the file has more than %d elements", maxNodes)
 		return
 	}
+	if l.bytes, l.nodes = l.bytes+len(data), l.nodes+n; l.bytes > maxAllBytes || l.nodes > maxAllNodes {
+		wrong(none, "it and the files before it have more than %d bytes or %d elements", maxAllBytes, maxAllNodes)
+		return
+	}
+	left := maxExpanded
 	dec := yaml.NewDecoder(bytes.NewReader(data))
 	for {
 		var doc yaml.Node
@@ -69,7 +79,12 @@ func (l *loader) read(data []byte) {
 			wrong(l.at(&doc), "a rule file is a list of rules, macros and lists")
 			continue
 		}
+		known := map[*yaml.Node]int{}
 		for _, n := range doc.Content[0].Content {
+			if left -= expanded(n, known); left < 0 {
+				wrong(l.at(n), "up to here, aliases make the file larger than %d bytes", maxExpanded)
+				return
+			}
 			l.step++
 			l.item(resolved(n))
 		}
@@ -86,6 +101,28 @@ func nodes(data []byte) int {
 		}
 	}
 	return n
+}
+
+// expanded is the size of a tree in which each alias is what it stands for: bytes of text and nodes, more than
+// maxExpanded if it is larger. known holds that of the anchors. One that stands for itself counts once.
+func expanded(n *yaml.Node, known map[*yaml.Node]int) int {
+	if n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	if size, ok := known[n]; ok {
+		return size
+	}
+	if n.Anchor != "" {
+		known[n] = 0
+	}
+	size := 1 + len(n.Value)
+	for _, kid := range n.Content {
+		size = min(size+expanded(kid, known), maxExpanded+1)
+	}
+	if n.Anchor != "" {
+		known[n] = size
+	}
+	return size
 }
 
 // yamlLine is the line that an error of the YAML reader names.

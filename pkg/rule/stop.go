@@ -45,21 +45,35 @@ func (l *loader) decidable(r *Rule, it *item) bool {
 	case r.InKernel():
 		return true
 	}
-	told := 0
-	for _, c := range r.Undecided() {
-		if c.Where == InKernel {
-			continue
-		}
-		told++
-		l.add(Problem{
-			ID: undecidable, File: c.File, Line: c.Line, Column: c.Column, Rule: r.Name,
-			Message: "action " + r.Action.String() + ": the kernel cannot decide " + shorten(c.Text),
-		})
-	}
-	if told == 0 {
+	if l.tellUndecided(r) == 0 {
 		l.cannotStop(it.value("condition"), r, "the kernel can test each part of the condition, and not all of them at once")
 	}
 	return false
+}
+
+// maxUndecided is how many parts of a condition are told of.
+const maxUndecided = 20
+
+// tellUndecided reports the checks that the kernel cannot decide, and counts them. Finding a place takes a while.
+func (l *loader) tellUndecided(r *Rule) int {
+	n := 0
+	r.tree.walk(func(check *node, negated bool) {
+		if r.place(check, negated) == InKernel {
+			return
+		}
+		if n++; n > maxUndecided {
+			return
+		}
+		file, line, column := check.in.position(check.at)
+		l.add(Problem{
+			ID: undecidable, File: file, Line: line, Column: column, Rule: r.Name,
+			Message: "action " + r.Action.String() + ": the kernel cannot decide " + shorten(check.in.text[check.at:check.end]),
+		})
+	})
+	if n > maxUndecided {
+		l.more += n - maxUndecided
+	}
+	return n
 }
 
 func (l *loader) cannotStop(at place, r *Rule, why string) {

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net/netip"
 	"os"
 	"os/exec"
 	"os/user"
@@ -47,6 +46,8 @@ func deeds() map[string]deed {
 		"read":    {none, func(_ int, args []string) error { return open(args[0], unix.O_RDONLY) }},
 		"create":  {none, func(_ int, args []string) error { return open(args[0], unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY) }},
 		"connect": {none, func(_ int, args []string) error { return connect(args) }},
+		"scan":    {none, func(_ int, args []string) error { return scan(args) }},
+		"address": {none, func(_ int, args []string) error { return addAddress(args[0]) }},
 		"map": {
 			openFile,
 			func(fd int, _ []string) error {
@@ -150,15 +151,6 @@ func inUserNamespace(program string) error {
 	return cmd.Run()
 }
 
-func socket(kind string) error {
-	family, of := unix.AF_INET, unix.SOCK_DGRAM
-	if kind == "packet" {
-		family, of = unix.AF_PACKET, unix.SOCK_RAW
-	}
-	_, err := unix.Socket(family, of, 0)
-	return err
-}
-
 // loadProgram loads the smallest program of the kind that filters a socket: r0 = 0; exit.
 func loadProgram() error {
 	instructions, license := &[2]uint64{0xb7, 0x95}, &[4]byte{'G', 'P', 'L'}
@@ -192,18 +184,6 @@ func call(number, a, b, c uintptr) error {
 func open(path string, flags int) error {
 	_, err := unix.Open(path, flags|unix.O_CLOEXEC, 0o644)
 	return err
-}
-
-func connect(args []string) error {
-	to, err := netip.ParseAddrPort(args[0] + ":" + args[1])
-	if err != nil {
-		return err
-	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
-	if err != nil {
-		return fmt.Errorf("make socket: %w", err)
-	}
-	return unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
 }
 
 func onProcess(args []string, do func(pid int) error) error {

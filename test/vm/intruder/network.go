@@ -1,0 +1,84 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+func connect(args []string) error {
+	to, err := netip.ParseAddrPort(args[0] + ":" + args[1])
+	if err != nil {
+		return err
+	}
+	return connectTo(to)
+}
+
+func connectTo(to netip.AddrPort) error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make socket: %w", err)
+	}
+	defer unix.Close(fd)
+	return unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
+}
+
+// scan tries the ports from args[1] to args[2] of an address, where nobody need answer.
+func scan(args []string) error {
+	if len(args) != 3 {
+		return errors.New("want an address, the first port and the last")
+	}
+	address, err := netip.ParseAddr(args[0])
+	if err != nil {
+		return err
+	}
+	first, err := strconv.ParseUint(args[1], 10, 16)
+	if err != nil {
+		return err
+	}
+	last, err := strconv.ParseUint(args[2], 10, 16)
+	if err != nil {
+		return err
+	}
+	for port := first; port <= last; port++ {
+		err := connectTo(netip.AddrPortFrom(address, uint16(port)))
+		if err != nil && !errors.Is(err, unix.ECONNREFUSED) {
+			return fmt.Errorf("connect to port %d: %w", port, err)
+		}
+	}
+	return nil
+}
+
+// addAddress gives the loopback interface another address, so that what is sent there stays on this machine.
+// It must be run in a guest.
+func addAddress(text string) error {
+	address, err := netip.ParseAddr(text)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make socket: %w", err)
+	}
+	defer unix.Close(fd)
+	request, err := unix.NewIfreq("lo:1")
+	if err != nil {
+		return err
+	}
+	if err := request.SetInet4Addr(address.AsSlice()); err != nil {
+		return err
+	}
+	return unix.IoctlIfreq(fd, unix.SIOCSIFADDR, request)
+}
+
+func socket(kind string) error {
+	family, of := unix.AF_INET, unix.SOCK_DGRAM
+	if kind == "packet" {
+		family, of = unix.AF_PACKET, unix.SOCK_RAW
+	}
+	_, err := unix.Socket(family, of, 0)
+	return err
+}
