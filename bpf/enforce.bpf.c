@@ -18,6 +18,7 @@
 #include "emit.h"
 #include "workload.h"
 #include "path.h"
+#include "task.h"
 #include "exec.h"
 #include "operation.h"
 

@@ -7,16 +7,24 @@
 
 #define EXEC_ARGS_TRUNCATED 1
 #define EXEC_SCRIPT 2		/* filename names a script that path interprets */
+#define EXEC_UPPER 4		/* the file is in the upper layer of an overlayfs */
 
 /* Sent up to .args, then args_len bytes of it. */
 struct exec_event {
 	struct event_header header;
 	__u64 start_ticks;	/* as /proc/PID/stat field 22: 100 a second since boot */
+	__u64 namespace_ticks;	/* likewise, of the first process in its innermost pid namespace */
 	__u64 inode;
 	__u64 changed_ns;	/* the inode's ctime, nanoseconds since 1970: of content, attributes or name */
+	__u64 modified_ns;	/* its mtime, likewise: of content */
+	struct capabilities capabilities;	/* of an EVENT_EXEC_CHECK: before the exec */
 	__u32 device;
 	__u32 ppid;
 	__u32 uid;
+	__u32 vpid;		/* process id in its innermost pid namespace */
+	__u32 session;		/* process ids of the leaders, in the initial pid namespace */
+	__u32 group;
+	__u32 tty;		/* as /proc/PID/stat field 7; 0: none */
 	__u16 path_len;
 	__u16 filename_len;
 	__u16 cwd_len;
@@ -50,6 +58,36 @@ static __always_inline __u64 changed_at(struct inode *inode)
 	return BPF_CORE_READ(inode, i_ctime.tv_sec) * NSEC_PER_SEC + BPF_CORE_READ(inode, i_ctime.tv_nsec);
 }
 
+static __always_inline __u64 modified_at(struct inode *inode)
+{
+	struct inode___integers *integers = (void *)inode;
+	struct inode___renamed_later *renamed = (void *)inode;
+
+	if (bpf_core_field_exists(integers->i_mtime_sec))
+		return BPF_CORE_READ(integers, i_mtime_sec) * NSEC_PER_SEC + BPF_CORE_READ(integers, i_mtime_nsec);
+	if (bpf_core_field_exists(renamed->__i_mtime))
+		return BPF_CORE_READ(renamed, __i_mtime.tv_sec) * NSEC_PER_SEC +
+		       BPF_CORE_READ(renamed, __i_mtime.tv_nsec);
+	return BPF_CORE_READ(inode, i_mtime.tv_sec) * NSEC_PER_SEC + BPF_CORE_READ(inode, i_mtime.tv_nsec);
+}
+
+#define OVERLAYFS_SUPER_MAGIC 0x794c7630	/* include/uapi/linux/magic.h */
+
+/*
+ * Whether a file of an overlayfs is, or was copied, into the upper layer. struct ovl_inode is not in the BTF of
+ * vmlinux where overlayfs is a module; its dentry of the upper layer has stood behind the inode since
+ * Linux 4.13.
+ */
+static __always_inline bool is_upper(struct inode *inode)
+{
+	struct dentry *upper = NULL;
+
+	if (BPF_CORE_READ(inode, i_sb, s_magic) != OVERLAYFS_SUPER_MAGIC)
+		return false;
+	bpf_probe_read_kernel(&upper, sizeof(upper), (void *)inode + bpf_core_type_size(struct inode));
+	return upper && BPF_CORE_READ(upper, d_inode);
+}
+
 /* Everything but header, args and cwd; the same for an attempt and for the new image. */
 static __always_inline void describe_exec(struct exec_event *e, struct walk *w,
 					  struct task_struct *task, struct linux_binprm *bprm)
@@ -64,11 +102,20 @@ static __always_inline void describe_exec(struct exec_event *e, struct walk *w,
 	e->uid = (__u32)bpf_get_current_uid_gid();
 	e->inode = BPF_CORE_READ(file, f_inode, i_ino);
 	e->changed_ns = changed_at(BPF_CORE_READ(file, f_inode));
+	e->modified_ns = modified_at(BPF_CORE_READ(file, f_inode));
 	e->device = BPF_CORE_READ(file, f_inode, i_sb, s_dev);
+	e->vpid = innermost_number(task);
+	e->namespace_ticks = namespace_ticks(task);
+	e->session = outermost_number(BPF_CORE_READ(task, signal, pids[PIDTYPE_SID]));
+	e->group = outermost_number(BPF_CORE_READ(task, signal, pids[PIDTYPE_PGID]));
+	e->tty = terminal_of(task);
+	read_capabilities(&e->capabilities, task);
 	e->cwd_len = 0;
 	e->args_len = 0;
 	e->repeated = 0;
 	e->flags = BPF_CORE_READ(bprm, interp) == filename ? 0 : EXEC_SCRIPT;
+	if (is_upper(BPF_CORE_READ(file, f_inode)))
+		e->flags |= EXEC_UPPER;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 	len = bpf_probe_read_kernel_str(e->filename, sizeof(e->filename), filename);
 	e->filename_len = len > 0 ? len - 1 : 0;

@@ -143,6 +143,7 @@ struct inode {
 	__u32 i_nlink;
 	struct super_block *i_sb;
 	struct timespec64 i_ctime;
+	struct timespec64 i_mtime;
 };
 
 /* 13bc24457850 ("fs: rename i_ctime field to __i_ctime", 6.6) */
@@ -150,10 +151,17 @@ struct inode___renamed {
 	struct timespec64 __i_ctime;
 };
 
+/* 12cd44023651 ("fs: rename inode i_atime and i_mtime fields", 6.7) */
+struct inode___renamed_later {
+	struct timespec64 __i_mtime;
+};
+
 /* 3aa63a569c64 ("fs: switch timespec64 fields in inode to discrete integers", 6.11) */
 struct inode___integers {
 	__s64 i_ctime_sec;
 	__u32 i_ctime_nsec;	/* from 6.13 on with a flag beside it */
+	__s64 i_mtime_sec;
+	__u32 i_mtime_nsec;
 };
 
 struct dentry {
@@ -203,8 +211,18 @@ struct vm_area_struct {
 	struct file *vm_file;
 };
 
+struct pid_namespace {
+	struct task_struct *child_reaper;	/* the first process in it */
+};
+
+struct upid {
+	int nr;
+	struct pid_namespace *ns;
+};
+
 struct pid {
-	int level;
+	int level;	/* of the innermost pid namespace; 0: the initial one */
+	struct upid numbers[1];	/* by level */
 };
 
 struct proc_inode {
@@ -268,10 +286,28 @@ typedef struct {
 	unsigned int val;
 } kgid_t;
 
+/* Before f122a08b197d ("capability: just use a 'u64' instead of a 'u32[2]' array", 6.3) two halves, the lower first. */
+struct capability_set {
+	__u64 bits;
+};
+
 struct cred {
 	kuid_t uid;
 	kgid_t gid;
 	kuid_t euid;
+	struct capability_set cap_inheritable;
+	struct capability_set cap_permitted;
+	struct capability_set cap_effective;
+};
+
+struct tty_driver {
+	int major;
+	int minor_start;
+};
+
+struct tty_struct {
+	struct tty_driver *driver;
+	int index;
 };
 
 typedef struct {
@@ -280,7 +316,8 @@ typedef struct {
 
 struct signal_struct {
 	atomic_t live;
-	struct pid *pids[4];	/* by enum pid_type; 1: thread group */
+	struct pid *pids[4];	/* by enum pid_type; 1: thread group, 2: process group, 3: session */
+	struct tty_struct *tty;	/* that controls the session */
 };
 
 /* Of x86: status. Elsewhere flags tell the same. */

@@ -82,6 +82,7 @@ struct access_event {
 	struct event_header header;
 	__u64 start_ticks;	/* of the process */
 	__u64 inode;
+	struct capabilities capabilities;
 	__u32 device;
 	__u32 value;		/* the number; for an address protocol << 16 | port */
 	__u32 repeated;		/* equal ones since the last that was sent */

@@ -615,6 +615,7 @@ static __always_inline void tell_access(struct question *q, struct answer *a)
 	e->device = q->device;
 	e->operation = q->op;
 	e->repeated = a->repeated;
+	read_capabilities(&e->capabilities, task);
 	bpf_core_read_str(e->comm, sizeof(e->comm), &task->comm);
 	if (bpf_ringbuf_output(&events, e, bytes, BPF_RB_FORCE_WAKEUP))
 		count_lost(EVENT_ACCESS);

@@ -12,13 +12,14 @@
 #include "emit.h"
 #include "workload.h"
 #include "path.h"
+#include "task.h"
 #include "exec.h"
 
 struct fork_event {
 	struct event_header header;	/* tgid is the parent */
 	__u64 child_start_ticks;
 	__u32 child;
-	__u32 reserved;
+	__u32 child_vpid;	/* in its innermost pid namespace */
 };
 
 struct exit_event {
@@ -81,6 +82,7 @@ int BPF_PROG(process_fork, struct task_struct *parent, struct task_struct *child
 	e.header = EVENT_HEADER(EVENT_FORK, VERDICT_ALLOW, HOOK_TRACEPOINT, &subject, sizeof(e));
 	e.child = BPF_CORE_READ(child, pid);
 	e.child_start_ticks = start_ticks(child);
+	e.child_vpid = innermost_number(child);
 	emit_quietly(&e, sizeof(e), EVENT_FORK);
 	return 0;
 }

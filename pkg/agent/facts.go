@@ -18,6 +18,10 @@ type facts struct {
 	of    sessionKey
 	last  rule.Session
 	found bool
+
+	// The container that was asked about last.
+	mounted string
+	mounts  []rule.Mount
 }
 
 type sessionKey struct {
@@ -68,6 +72,18 @@ func (f *facts) read(e *rule.Env) (rule.Session, bool) {
 	return session, true
 }
 
+// mountsOf are a container's in the words of rules, made anew when it is another container's turn.
+func (f *facts) mountsOf(id string, mounts []workload.Mount) []rule.Mount {
+	if id == f.mounted && len(f.mounts) == len(mounts) {
+		return f.mounts
+	}
+	f.mounted, f.mounts = id, make([]rule.Mount, len(mounts))
+	for i, m := range mounts {
+		f.mounts[i] = rule.Mount(m)
+	}
+	return f.mounts
+}
+
 // Container implements rule.Facts.
 func (f *facts) Container(e *rule.Env) (rule.Container, bool) {
 	i, ok := f.containers.Get(e.Workload.ContainerID, e.Event.Ktime)
@@ -75,5 +91,7 @@ func (f *facts) Container(e *rule.Env) (rule.Container, bool) {
 		Name: i.Name, Runtime: i.Runtime, Image: i.Image, ImageID: i.ImageID, Pod: i.Pod, Namespace: i.Namespace, PodUID: i.PodUID,
 	}
 	c.Repository, c.Tag, c.Digest = rule.SplitImage(i.Image)
+	c.Confined, c.Privileged = i.Confinement.Known, i.Confinement.Privileged
+	c.Mounts = f.mountsOf(e.Workload.ContainerID, i.Confinement.Mounts)
 	return c, ok
 }

@@ -31,6 +31,9 @@ func TestFactsOfAProcess(t *testing.T) {
 	if s, ok := f.Session(e); ok {
 		t.Errorf("another process: %+v", s)
 	}
+	if a, b := f.mountsOf("a", []workload.Mount{{Source: "/", Dest: "/host"}}), f.mountsOf("b", nil); len(a) != 1 || a[0].Dest != "/host" || len(b) != 0 {
+		t.Errorf("%+v, %+v", a, b)
+	}
 	e.Workload.ContainerID = "none"
 	if c, ok := f.Container(e); ok {
 		t.Errorf("a container that nobody runs: %+v", c)

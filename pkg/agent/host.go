@@ -141,6 +141,7 @@ func (h *host) Processes(cg cgroup) []event.Process {
 		all = append(all, event.Process{
 			PID: p.PID, PPID: p.PPID, Start: p.Start, UID: p.UID, Comm: p.Comm,
 			Path: path, Args: p.Args, Cwd: p.Cwd, Partial: true,
+			Membership: event.Membership{VPID: p.VPID, Session: p.Session, Group: p.Group, TTY: p.TTY},
 		})
 	}
 	return all

@@ -44,7 +44,7 @@ func newLoop(t testing.TB) (*Agent, *sensor.Decoder) {
 
 // execRecord is a record of bpf/exec.h as the kernel writes it.
 func execRecord(path, args string) []byte {
-	const fixed = 40 + 8*3 + 4*3 + 2*4 + 4 + 16 + 3*256
+	const fixed = 40 + 8*8 + 4*7 + 2*4 + 4 + 16 + 3*256
 	b := make([]byte, fixed, fixed+len(args))
 	le := binary.LittleEndian
 	le.PutUint64(b[0:], 1)
@@ -56,12 +56,16 @@ func execRecord(path, args string) []byte {
 	le.PutUint16(b[36:], uint16(fixed+len(args))) // size
 	b[39] = byte(event.HookTracepoint)
 	le.PutUint64(b[40:], 5)  // start
-	le.PutUint64(b[56:], 77) // changed
-	le.PutUint32(b[68:], 1)  // parent
-	le.PutUint16(b[76:], uint16(len(path)))
-	le.PutUint16(b[82:], uint16(len(args)))
-	copy(b[88:], "comm")
-	copy(b[104:], path)
+	le.PutUint64(b[64:], 77) // changed
+	le.PutUint64(b[72:], 76) // modified
+	le.PutUint64(b[88:], 2)  // effective capabilities
+	le.PutUint32(b[108:], 1) // parent
+	le.PutUint32(b[116:], 3) // in its pid namespace
+	le.PutUint32(b[128:], 9) // terminal
+	le.PutUint16(b[132:], uint16(len(path)))
+	le.PutUint16(b[138:], uint16(len(args)))
+	copy(b[144:], "comm")
+	copy(b[160:], path)
 	return append(b, args...)
 }
 
@@ -73,6 +77,9 @@ func TestExecRecordIsDecoded(t *testing.T) {
 	}
 	if ev.Exec.Path != "/usr/bin/date" || ev.Exec.Args != "date -u" || ev.Exec.PPID != 1 || ev.Tgid != 4711 || ev.Workload != 1 || ev.Exec.Comm != "comm" || ev.Exec.Changed != 77 {
 		t.Errorf("%+v", ev)
+	}
+	if x := ev.Exec; x.Modified != 76 || x.Capabilities.Effective != 2 || x.VPID != 3 || x.TTY != 9 || x.Start != 5 {
+		t.Errorf("%+v", x)
 	}
 }
 

@@ -17,8 +17,11 @@ func TestEventsCanBeReplayed(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 	w := &detect.Subject{Name: "shop", Kind: "container", ContainerID: "c1", SPIFFEID: "spiffe://d/shop"}
 	for name, ev := range map[string]event.Event{
-		"fork":   {Kind: event.Fork, Fork: event.ForkInfo{Child: 8, ChildStart: 9}},
-		"exec":   {Kind: event.Exec, Exec: event.ExecInfo{PPID: 1, Start: 2, UID: 3, Inode: 4, Device: 5, Path: "/a", Filename: "a", Args: "a b", Cwd: "/", Comm: "a", Truncated: true, Partial: true, Unlinked: true, Detached: true, Script: true}},
+		"fork": {Kind: event.Fork, Fork: event.ForkInfo{Child: 8, ChildStart: 9}},
+		"exec": {Kind: event.Exec, Exec: event.ExecInfo{
+			PPID: 1, Start: 2, UID: 3, Inode: 4, Device: 5, Path: "/a", Filename: "a", Args: "a b", Cwd: "/", Comm: "a", Truncated: true, Partial: true, Unlinked: true, Detached: true, Script: true, Upper: true, Changed: 6, Modified: 7,
+			Membership: event.Membership{VPID: 8, Session: 9, Group: 10, TTY: 11}, Capabilities: event.Capabilities{Permitted: 1 << 40, Effective: 12, Inheritable: 13, Known: true},
+		}},
 		"denied": {Kind: event.ExecCheck, Verdict: event.Deny, Hook: event.HookLSM, Exec: event.ExecInfo{Path: "/a"}},
 		"access": {Kind: event.Access, Verdict: event.Audit, Hook: event.HookCgroup, Access: event.AccessInfo{
 			Key: event.Key{Op: event.OpConnect, Protocol: event.ProtocolTCP, Address: netip.MustParsePrefix("192.0.2.0/24"), Port: 443}, Repeated: 3,
@@ -36,7 +39,10 @@ func TestEventsCanBeReplayed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			ev.Tgid, ev.Tid = 7, 7
-			ev.Process = event.Process{PID: 7, PPID: 6, Start: 5, UID: 4, Comm: "c", Path: "/p", Args: "p", Cwd: "/", Parent: "/q", Lineage: []string{"/q", "/r"}, Partial: true}
+			ev.Process = event.Process{
+				PID: 7, PPID: 6, Start: 5, UID: 4, Comm: "c", Path: "/p", Args: "p", Cwd: "/", Parent: "/q", Lineage: []string{"/q", "/r"}, Partial: true,
+				Membership: event.Membership{VPID: 1, Session: 2, Group: 3, TTY: 4}, Leader: "l", Ancestors: []event.Ancestor{{Start: 1, Comm: "q", Args: "q -x"}},
+			}
 			line, err := json.Marshal(viewOf(&ev, w, at))
 			if err != nil {
 				t.Fatal(err)

@@ -21,23 +21,27 @@ func (e *Enforcer) Decode(raw []byte, ev *event.Event) error { return decodeAcce
 // accessHead is struct access_event up to the path at its end: a record may end there, and Go may not
 // point beyond it.
 type accessHead struct {
-	Header     sensor.Header
-	StartTicks uint64
-	Inode      uint64
-	Device     uint32
-	Value      uint32
-	Repeated   uint32
-	PathLen    uint16
-	Operation  uint8
-	PathFacts  uint8
-	Address    [16]uint8
-	Comm       [16]byte
+	Header      sensor.Header
+	StartTicks  uint64
+	Inode       uint64
+	Permitted   uint64
+	Effective   uint64
+	Inheritable uint64
+	Device      uint32
+	Value       uint32
+	Repeated    uint32
+	PathLen     uint16
+	Operation   uint8
+	PathFacts   uint8
+	Address     [16]uint8
+	Comm        [16]byte
 }
 
 // A difference from the generated layout does not compile.
 var (
 	_ = [1]struct{}{}[unsafe.Sizeof(accessHead{})-unsafe.Offsetof(bpfAccessEvent{}.Path)]
 	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.StartTicks)-unsafe.Offsetof(bpfAccessEvent{}.StartTicks)]
+	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.Permitted)-unsafe.Offsetof(bpfAccessEvent{}.Capabilities)]
 	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.Repeated)-unsafe.Offsetof(bpfAccessEvent{}.Repeated)]
 	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.PathFacts)-unsafe.Offsetof(bpfAccessEvent{}.PathFacts)]
 	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.Comm)-unsafe.Offsetof(bpfAccessEvent{}.Comm)]
@@ -63,6 +67,7 @@ func decodeAccess(raw []byte, ev *event.Event) error {
 	a := event.AccessInfo{
 		Start: r.StartTicks, Inode: r.Inode, Device: r.Device, Repeated: r.Repeated,
 		Partial: r.PathFacts&pathTruncated != 0, Unlinked: r.PathFacts&pathUnlinked != 0, Detached: r.PathFacts&pathDetached != 0,
+		Capabilities: event.Capabilities{Permitted: r.Permitted, Effective: r.Effective, Inheritable: r.Inheritable, Known: true},
 	}
 	switch {
 	case op.OnPath():

@@ -28,17 +28,23 @@ type bpfAccessEvent struct {
 		Verdict  uint8
 		Hook     uint8
 	}
-	StartTicks uint64
-	Inode      uint64
-	Device     uint32
-	Value      uint32
-	Repeated   uint32
-	PathLen    uint16
-	Operation  uint8
-	PathFacts  uint8
-	Address    [16]uint8
-	Comm       [16]int8
-	Path       [256]int8
+	StartTicks   uint64
+	Inode        uint64
+	Capabilities struct {
+		_           structs.HostLayout
+		Permitted   uint64
+		Effective   uint64
+		Inheritable uint64
+	}
+	Device    uint32
+	Value     uint32
+	Repeated  uint32
+	PathLen   uint16
+	Operation uint8
+	PathFacts uint8
+	Address   [16]uint8
+	Comm      [16]int8
+	Path      [256]int8
 }
 
 type bpfAddressPattern struct {

@@ -113,11 +113,39 @@ type Process struct {
 	Parent  string   // executable of the parent, "" if unknown
 	Lineage []string // executables of the ancestors, nearest first
 	Partial bool     // first seen running: its history is not known
+
+	Membership            // at its last exec, or when it was found running
+	Leader     string     // what the leader of its session is called, "" if unknown
+	Ancestors  []Ancestor // what is known of those of Lineage beside, in its order
+}
+
+// Membership is what a process belongs to.
+type Membership struct {
+	VPID    uint32 // process id in its innermost pid namespace; 0: nothing of this is known
+	Session uint32 // process id of the session's leader, in the initial pid namespace
+	Group   uint32 // of the process group's leader, likewise
+	TTY     uint32 // device number of the terminal that controls the session, as /proc/PID/stat field 7; 0: none
+
+	Namespace uint64 // when the first process of its pid namespace was started, clock ticks since boot; 0: not known
+}
+
+// Capabilities are what a thread may do, with a bit for each of capabilities(7).
+type Capabilities struct {
+	Permitted, Effective, Inheritable uint64
+	Known                             bool
+}
+
+// Ancestor is a process that another one comes from. What is not known is empty.
+type Ancestor struct {
+	Start uint64 // clock ticks since boot
+	Comm  string // after its last exec
+	Args  string // arguments joined by single spaces
 }
 
 // ForkInfo: Event.Tgid is the parent.
 type ForkInfo struct {
 	Child      uint32
+	ChildVPID  uint32 // in its innermost pid namespace, 0: not known
 	ChildStart uint64 // ticks
 }
 
@@ -129,6 +157,7 @@ type ExecInfo struct {
 	Inode     uint64
 	Device    uint32
 	Changed   uint64 // of the file, by content, attributes or name: its ctime, nanoseconds since 1970
+	Modified  uint64 // of the file, by content: its mtime, nanoseconds since 1970
 	Path      string // resolved, as seen from the process's root
 	Filename  string // as the caller wrote it
 	Args      string // NUL bytes replaced by spaces
@@ -139,7 +168,11 @@ type ExecInfo struct {
 	Unlinked  bool   // the file had no name any more (deleted or memfd)
 	Detached  bool   // the path does not lead to the process's root
 	Script    bool   // Filename is a script that Path interprets
+	Upper     bool   // the file is in the upper layer of an overlayfs
 	Repeated  uint16 // ExecCheck: equal ones that were not reported since the last report; at most 65535
+
+	Membership
+	Capabilities Capabilities // for ExecCheck, before the exec
 }
 
 // AccessInfo is an operation other than an execution. Key.Path aliases like every string of an Event.
@@ -153,6 +186,8 @@ type AccessInfo struct {
 	Unlinked bool   // the file has no name any more
 	Detached bool   // the path does not lead to the process's root
 	Comm     string
+
+	Capabilities Capabilities // of the thread, at the operation
 }
 
 // ExitInfo: the last thread of the process ended.

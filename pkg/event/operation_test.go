@@ -8,6 +8,16 @@ import (
 )
 
 // Every operation and dimension has a name that is read back, and exactly one kind of object.
+func TestAppendCapabilities(t *testing.T) {
+	for set, want := range map[uint64]string{
+		0: "a ", 1: "a CAP_CHOWN", 1<<21 | 1<<40: "a CAP_SYS_ADMIN CAP_CHECKPOINT_RESTORE", 1<<63 | 2: "a CAP_DAC_OVERRIDE 63",
+	} {
+		if got := string(AppendCapabilities([]byte("a "), set)); got != want {
+			t.Errorf("%x: %q, want %q", set, got, want)
+		}
+	}
+}
+
 func TestOperations(t *testing.T) {
 	for o := OpExec; o < OpCount; o++ {
 		if got, err := ParseOperation(o.String()); err != nil || got != o {

@@ -2,6 +2,7 @@ package event
 
 import (
 	"fmt"
+	"math/bits"
 	"strconv"
 	"strings"
 
@@ -98,6 +99,18 @@ func AppendValue(dst []byte, o Operation, value uint32) []byte {
 		return syscalls.Call(value).Append(dst)
 	}
 	return strconv.AppendUint(dst, uint64(value), 10)
+}
+
+// AppendCapabilities writes the names of a set of capabilities, in the order of their numbers and with spaces
+// between them. One that has no name yet is its number.
+func AppendCapabilities(dst []byte, set uint64) []byte {
+	for from := len(dst); set != 0; set &= set - 1 {
+		if len(dst) > from {
+			dst = append(dst, ' ')
+		}
+		dst = AppendValue(dst, OpCapability, uint32(bits.TrailingZeros64(set)))
+	}
+	return dst
 }
 
 // ParseValue reads what ValueName writes, and plain numbers.

@@ -1,11 +1,16 @@
 package process
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+)
 
 // entry is one process. Its texts share one buffer, which outlives the process: entries are reused.
 type entry struct {
 	pid, ppid, uid uint32
 	start          uint64
+	member         event.Membership
 	generation     uint32 // counts the processes that this entry has been
 	parentGen      uint32
 	parent         *entry
@@ -45,7 +50,7 @@ func (e *entry) setImage(path, args, cwd, comm string) {
 func (e *entry) copyImage(parent *entry) {
 	e.text = append(e.text[:0], parent.text...)
 	e.pathEnd, e.argsEnd, e.cwdEnd = parent.pathEnd, parent.argsEnd, parent.cwdEnd
-	e.uid, e.partial = parent.uid, parent.partial
+	e.uid, e.partial, e.member = parent.uid, parent.partial, parent.member
 }
 
 func (e *entry) link(parent *entry) {

@@ -36,8 +36,19 @@ func startOf(ev *event.Event) uint64 {
 func (t *Table) fill(e *entry, p *event.Process) {
 	p.PID, p.PPID, p.UID, p.Start = e.pid, e.ppid, e.uid, e.start
 	p.Path, p.Args, p.Cwd, p.Comm = e.path(), e.args(), e.cwd(), e.comm()
-	p.Partial = e.partial
+	p.Partial, p.Membership = e.partial, e.member
+	p.Leader = t.leaderOf(e)
 	t.fillLineage(t.parentOf(e), p)
+}
+
+// leaderOf is what the leader of the process's session is called. Its number is not given to another process
+// while the session has one, so that who has it now is the leader, or was it to its end.
+func (t *Table) leaderOf(e *entry) string {
+	l := t.byPID[e.member.Session]
+	if e.member.VPID == 0 || l == nil || l.start > e.start && e.start != 0 {
+		return ""
+	}
+	return l.comm()
 }
 
 // parentOf finds the parent by link, or by pid for those whose parent was seeded after them.
@@ -59,11 +70,12 @@ func (t *Table) fillLineage(a *entry, p *event.Process) {
 	if a != nil {
 		p.Parent = a.path()
 	}
-	t.lineage = t.lineage[:0]
+	t.lineage, t.ancestors = t.lineage[:0], t.ancestors[:0]
 	for ; a != nil && len(t.lineage) < maxLineage; a = t.parentOf(a) {
 		t.lineage = append(t.lineage, a.path())
+		t.ancestors = append(t.ancestors, event.Ancestor{Start: a.start, Comm: a.comm(), Args: a.args()})
 	}
-	p.Lineage = t.lineage
+	p.Lineage, p.Ancestors = t.lineage, t.ancestors
 }
 
 func (t *Table) fillUnknown(ev *event.Event) {
@@ -72,7 +84,7 @@ func (t *Table) fillUnknown(ev *event.Event) {
 	p.Start = startOf(ev)
 	var parent *entry
 	if ev.Kind == event.Exec || ev.Kind == event.ExecCheck {
-		p.PPID, p.UID, p.Comm = ev.Exec.PPID, ev.Exec.UID, ev.Exec.Comm
+		p.PPID, p.UID, p.Comm, p.Membership = ev.Exec.PPID, ev.Exec.UID, ev.Exec.Comm, ev.Exec.Membership
 		if parent = t.byPID[ev.Exec.PPID]; parent != nil && parent.start > p.Start && p.Start != 0 {
 			parent = nil // another process with the parent's pid
 		}
@@ -88,12 +100,17 @@ func (t *Table) Get(pid uint32) (event.Process, bool) {
 	}
 	var p event.Process
 	t.fill(e, &p)
-	for _, s := range []*string{&p.Path, &p.Args, &p.Cwd, &p.Comm, &p.Parent} {
+	for _, s := range []*string{&p.Path, &p.Args, &p.Cwd, &p.Comm, &p.Parent, &p.Leader} {
 		*s = strings.Clone(*s)
 	}
 	p.Lineage = slices.Clone(p.Lineage)
 	for i := range p.Lineage {
 		p.Lineage[i] = strings.Clone(p.Lineage[i])
+	}
+	p.Ancestors = slices.Clone(p.Ancestors)
+	for i := range p.Ancestors {
+		a := &p.Ancestors[i]
+		a.Comm, a.Args = strings.Clone(a.Comm), strings.Clone(a.Args)
 	}
 	return p, true
 }

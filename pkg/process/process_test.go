@@ -45,6 +45,62 @@ func TestLineage(t *testing.T) {
 	}
 }
 
+// What ancestors were called and called with goes with them, and aliases nothing in a copy.
+func TestAncestors(t *testing.T) {
+	table := New(Config{})
+	table.Seed(event.Process{PID: 1, Path: "/init", Start: 1, Comm: "init", Args: "/init splash"})
+	feed(table, fork(1, 10, 100), exec(10, 1, 100, "/java"), fork(10, 11, 200), exec(11, 10, 200, "/sh"))
+	p, _ := table.Get(11)
+	want := []event.Ancestor{{Start: 100, Comm: "c", Args: "/java -x"}, {Start: 1, Comm: "init", Args: "/init splash"}}
+	if !slices.Equal(p.Ancestors, want) || len(p.Ancestors) != len(p.Lineage) {
+		t.Errorf("%+v", p)
+	}
+	feed(table, exec(10, 1, 100, "/another"))
+	if !slices.Equal(p.Ancestors, want) {
+		t.Errorf("changed afterwards: %+v", p.Ancestors)
+	}
+	if p, _ := table.Get(11); p.Ancestors[0].Args != "/another -x" {
+		t.Errorf("%+v", p.Ancestors)
+	}
+}
+
+// A fork keeps session, group and terminal and gets a number of its own; an exec tells all anew.
+func TestMembership(t *testing.T) {
+	table := New(Config{})
+	of := func(ev *event.Event, m event.Membership) *event.Event {
+		ev.Exec.Membership, ev.Fork.ChildVPID = m, m.VPID
+		return ev
+	}
+	login := event.Membership{VPID: 10, Session: 10, Group: 10, TTY: 5}
+	feed(table, exec(9, 1, 50, "/sshd"), of(exec(10, 9, 100, "/bash"), login))
+	feed(table, of(fork(10, 11, 200), event.Membership{VPID: 3}))
+	p, _ := table.Get(11)
+	if want := (event.Membership{VPID: 3, Session: 10, Group: 10, TTY: 5}); p.Membership != want || p.Leader != "c" {
+		t.Errorf("%+v", p)
+	}
+	job := event.Membership{VPID: 3, Session: 10, Group: 11, TTY: 5}
+	feed(table, of(exec(11, 10, 200, "/cat"), job), exit(10, 100))
+	if p, _ := table.Get(11); p.Membership != job || p.Leader != "c" {
+		t.Errorf("after the end of its leader: %+v", p)
+	}
+	feed(table, of(fork(11, 15, 250), event.Membership{VPID: 1}))
+	if p, _ := table.Get(15); p.VPID != 1 || p.Namespace != 250 {
+		t.Errorf("the first of a namespace: %+v", p)
+	}
+	// Nothing is known of the child of one of whom nothing is known, nor who leads if it began later.
+	feed(table, of(fork(9, 12, 300), event.Membership{VPID: 4}), of(exec(13, 1, 10, "/x"), event.Membership{VPID: 13, Session: 9}))
+	if p, _ := table.Get(12); p.Membership != (event.Membership{}) || p.Leader != "" {
+		t.Errorf("%+v", p)
+	}
+	if p, _ := table.Get(13); p.Leader != "" {
+		t.Errorf("%+v", p)
+	}
+	table.Seed(event.Process{PID: 14, PPID: 1, Start: 20, Comm: "init", Membership: event.Membership{VPID: 14, Session: 14}})
+	if p, _ := table.Get(14); p.VPID != 14 || p.Leader != "init" {
+		t.Errorf("%+v", p)
+	}
+}
+
 func TestPIDReuse(t *testing.T) {
 	table := New(Config{})
 	feed(table, exec(10, 1, 100, "/old"), fork(10, 11, 150), exec(11, 10, 150, "/child"))

@@ -47,6 +47,7 @@ type Table struct {
 	free         []*entry
 	made         int
 	lineage      []string
+	ancestors    []event.Ancestor
 	stats        Stats
 }
 
@@ -59,10 +60,11 @@ func New(cfg Config) *Table {
 		cfg.Exited = defaultExited
 	}
 	return &Table{
-		size:    cfg.Size,
-		keep:    min(cfg.Exited, cfg.Size),
-		byPID:   make(map[uint32]*entry),
-		lineage: make([]string, 0, maxLineage),
+		size:      cfg.Size,
+		keep:      min(cfg.Exited, cfg.Size),
+		byPID:     make(map[uint32]*entry),
+		lineage:   make([]string, 0, maxLineage),
+		ancestors: make([]event.Ancestor, 0, maxLineage),
 	}
 }
 
@@ -107,6 +109,12 @@ func (t *Table) fork(ev *event.Event) {
 	}
 	c.link(parent)
 	c.copyImage(parent)
+	if c.member.VPID != 0 {
+		c.member.VPID = f.ChildVPID
+	}
+	if f.ChildVPID == 1 { // the first process of a new namespace
+		c.member.Namespace = f.ChildStart
+	}
 }
 
 func (t *Table) exec(ev *event.Event) {
@@ -129,7 +137,7 @@ func (t *Table) exec(ev *event.Event) {
 		t.live.move(e)
 	}
 	e.partial = false
-	e.uid = x.UID
+	e.uid, e.member = x.UID, x.Membership
 	e.setImage(x.Path, x.Args, x.Cwd, x.Comm)
 	e.ppid = x.PPID
 	// A process whose parent died has a new one, but it still comes from where it came.
@@ -155,7 +163,7 @@ func (t *Table) Seed(p event.Process) {
 	e.adopt(p.Start)
 	t.live.move(e)
 	e.partial = true
-	e.ppid, e.uid = p.PPID, p.UID
+	e.ppid, e.uid, e.member = p.PPID, p.UID, p.Membership
 	e.setImage(p.Path, p.Args, p.Cwd, p.Comm)
 }
 
@@ -164,7 +172,7 @@ func (t *Table) add(pid uint32, start uint64, keep *entry) *entry {
 	e := t.take(keep)
 	e.pid, e.start = pid, start
 	e.exited, e.partial = false, false
-	e.uid, e.ppid, e.parent = 0, 0, nil
+	e.uid, e.ppid, e.parent, e.member = 0, 0, nil, event.Membership{}
 	e.setImage("", "", "", "")
 	t.byPID[pid] = e
 	t.forked.push(e)

@@ -242,6 +242,9 @@ func (s *scope) field(t *term) (*field, *mistake) {
 	case aKey:
 		one := *f
 		one.name = t.String()
+		if f.keyed != nil {
+			one.text = f.keyed(t.arg)
+		}
 		return &one, nil
 	}
 	return nil, wrong(t.in, t.at, "%s has no index", f.name)

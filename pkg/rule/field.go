@@ -28,6 +28,7 @@ type field struct {
 	flag   func(*Env) (value, ok bool)
 	addr   func(*Env) (value netip.Addr, ok bool)
 	list   func(*Env) (values []string, ok bool)
+	keyed  func(key string) func(*Env) (string, bool)  // the text for what stands in brackets
 	at     func(e *Env, i int) (value string, ok bool) // one of several texts; not ok beyond the last
 }
 

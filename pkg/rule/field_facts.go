@@ -26,6 +26,16 @@ type Container struct {
 	Image, ImageID          string
 	Repository, Tag, Digest string
 	Pod, Namespace, PodUID  string
+
+	Confined   bool // the next two are known
+	Privileged bool
+	Mounts     []Mount
+}
+
+// Mount is a directory or file of the host, or a volume, in a container.
+type Mount struct {
+	Source, Dest, Mode, Propagation string
+	Writable                        bool
 }
 
 // userID is the real user id of who acted.
@@ -69,6 +79,7 @@ func factFields() []field {
 		ofContainer("k8s.pod.uid", func(c *Container) string { return c.PodUID }),
 		ofContainer("k8s.pod.id", func(c *Container) string { return c.PodUID }),
 	)
+	fields = append(fields, mountFields()...)
 	for i := range fields {
 		fields[i].asks = true
 	}

@@ -20,40 +20,29 @@ func missingFields() []field {
 		}
 	}
 	const (
-		noParents   = "the arguments of ancestors are not kept"
 		noSensor    = "no sensor reads it yet"
 		noArguments = "the arguments of the system call are not read at the hook"
 		oneEnd      = "the hooks know one end of a connection, the server"
-		noRuntime   = "the container runtime is not asked"
+		noRuntime   = "the runtime's files do not tell it"
 	)
-	add('A', noParents, texts, "proc.pexe", "proc.pcmdline")
-	add('A', noParents, indexed, "proc.aexe")
 	add('A', "environments are not read: they hold secrets", keyed, "proc.env")
-	add('A', noSensor, texts, "proc.sname", "thread.cap_permitted", "thread.cap_effective")
-	add('A', noSensor, numbers, "proc.tty", "proc.vpid", "proc.exe_ino.ctime",
-		"proc.exe_ino.mtime", "proc.exe_ino.ctime_duration_proc_start")
-	add('A', noSensor, flags, "proc.is_exe_upper_layer", "proc.is_vpgid_leader")
 	add('B', "the path as the caller wrote it is not read at the hook: ask for fd.name", texts, "fd.nameraw")
 	add('B', noArguments, texts, "evt.args", "evt.arg.mode", "evt.arg.flags", "evt.arg.target", "evt.arg.linkpath", "evt.arg.fd")
 	add('B', noArguments, flags, "evt.is_open_exec")
 	add('B', "events are not counted", numbers, "evt.num")
 	add('C', oneEnd, addresses, "fd.cip", "fd.cnet")
 	add('C', oneEnd, numbers, "fd.cport")
-	add('E', noRuntime, texts, "container.mounts")
-	add('E', noRuntime, keyed, "container.mount.dest")
-	add('E', noRuntime, numbers, "container.start_ts")
-	add('E', noRuntime, flags, "container.privileged")
 	add('E', "answers of name servers are not observed yet", texts, "fd.sip.name", "fd.cip.name", "fd.lip.name", "fd.rip.name")
 	add('F', "it is the plaintext of what programs read and write, which is never looked at", refused, "evt.buffer")
 	// Others of Falco's, which its official files do not use and other people's do.
 	const none = 0
-	add(none, noParents, indexed, "proc.acmdline", "proc.aargs", "proc.apid")
-	add(none, noSensor, numbers, "proc.sid", "proc.pgid", "proc.vpgid", "proc.pvpid", "proc.loginshellid", "proc.ppid.duration",
-		"proc.pid.ts", "proc.ppid.ts", "proc.exe_ino.ctime_duration_pidns_start", "fd.ino", "fd.dev", "container.duration")
-	add(none, noSensor, flags, "proc.is_exe_writable", "proc.is_exe_lower_layer", "proc.is_sid_leader", "proc.is_pgid_leader",
+	add(none, "numbers of processes are not kept for ancestors beyond the parent: ask for proc.ppid", indexed, "proc.apid")
+	add(none, noSensor, numbers, "proc.sid", "proc.vpgid", "proc.pvpid", "proc.loginshellid",
+		"fd.ino", "fd.dev")
+	add(none, noSensor, flags, "proc.is_exe_writable", "proc.is_exe_lower_layer",
 		"fd.is_server", "fd.is_upper_layer", "fd.is_lower_layer")
 	add(none, noSensor, texts, "proc.sid.exe", "proc.sid.exepath", "proc.vpgid.name", "proc.vpgid.exe", "proc.vpgid.exepath",
-		"proc.pgid.name", "proc.pgid.exe", "proc.pgid.exepath", "thread.cap_inheritable", "evt.category", "evt.info", "evt.hostname",
+		"proc.pgid.name", "proc.pgid.exe", "proc.pgid.exepath", "evt.category", "evt.info", "evt.hostname",
 		"evt.time.s", "evt.time.iso8601", "evt.datetime", "evt.datetime.s", "fs.path.nameraw", "fs.path.source", "fs.path.target")
 	add(none, noRuntime, texts, "container.info", "container.ip", "k8s.pod.ip", "k8s.pod.labels", "k8s.rc.name", "k8s.svc.name", "k8s.deployment.name")
 	add(none, noRuntime, keyed, "k8s.pod.label", "k8s.ns.label")

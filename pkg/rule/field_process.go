@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/plumbline-io/plumbline/pkg/event"
@@ -17,7 +18,6 @@ func image(e *Env) string {
 // name is what the kernel calls the process, or will call it: the file that was executed, at most 15
 // bytes of it. That need not be the executable's own name: links and scripts have theirs.
 func name(e *Env) string {
-	const most = 15 // TASK_COMM_LEN without the final NUL
 	s := e.Event.Process.Comm
 	switch e.Event.Kind {
 	case event.Exec:
@@ -32,6 +32,12 @@ func name(e *Env) string {
 	if s == "" {
 		s = base(image(e))
 	}
+	return shortened(s)
+}
+
+// shortened is what the kernel keeps of a name.
+func shortened(s string) string {
+	const most = 15 // TASK_COMM_LEN without the final NUL
 	return s[:min(len(s), most)]
 }
 
@@ -44,19 +50,26 @@ func arguments(e *Env) string {
 }
 
 // commandLine is Falco's: the name and the arguments, whatever argv[0] is.
-func commandLine(e *Env) string {
-	all := arguments(e)
+func commandLine(e *Env) string { return e.commandLine(name(e), arguments(e)) }
+
+// commandLine writes the arguments with a name in argv[0]'s place; "" if they are not known.
+func (e *Env) commandLine(name, all string) string {
 	first, rest, more := strings.Cut(all, " ")
-	n := name(e)
-	if all == "" || first == n {
+	if all == "" || first == name {
 		return all
 	}
 	from := len(e.text)
-	e.text = append(e.text, n...)
+	e.text = append(e.text, name...)
 	if more {
 		e.text = append(append(e.text, ' '), rest...)
 	}
 	return e.since(from)
+}
+
+// afterFirst is the arguments without argv[0]. That there are none is known too.
+func afterFirst(all string) (rest string, ok bool) {
+	_, rest, _ = strings.Cut(all, " ")
+	return strings.TrimRight(rest, " "), all != ""
 }
 
 func processFields() []field {
@@ -70,21 +83,13 @@ func processFields() []field {
 		number("thread.tid", allClasses, func(e *Env) (int64, bool) { return int64(e.Event.Tid), e.Event.Tid != 0 }),
 		flag("proc.is_script", execs(), func(e *Env) bool { return e.Event.Exec.Script }),
 	}
-	return append(fields, grouped('A',
+	return slices.Concat(fields, memberFields(), capabilityFields(), executableFields(), startFields(), grouped('A',
 		text("proc.name", allClasses, name),
 		written(text("proc.cmdline", allClasses, commandLine))[0],
 		text("proc.exepath", allClasses, image),
-		text("proc.exe", allClasses, func(e *Env) string {
-			first, _, _ := strings.Cut(arguments(e), " ")
-			if first == "" && isExec(e.Event) {
-				return e.Event.Exec.Filename
-			}
-			return first
-		}),
+		text("proc.exe", allClasses, executed),
 		field{name: "proc.args", classes: allClasses, text: func(e *Env) (string, bool) {
-			all := arguments(e)
-			_, rest, _ := strings.Cut(all, " ")
-			return strings.TrimRight(rest, " "), all != "" // none is known too
+			return afterFirst(arguments(e))
 		}},
 		text("proc.cwd", allClasses, func(e *Env) string {
 			if e.Event.Kind == event.Exec {
@@ -97,12 +102,20 @@ func processFields() []field {
 			return e.Event.Exec.Detached && strings.HasPrefix(e.Event.Exec.Path, "/memfd:")
 		}),
 		number("user.uid", allClasses, userID),
-	)...)
+	))
+}
+
+// executed is argv[0], or what execve was called with if that is not known.
+func executed(e *Env) string {
+	first, _, _ := strings.Cut(arguments(e), " ")
+	if first == "" && isExec(e.Event) {
+		return e.Event.Exec.Filename
+	}
+	return first
 }
 
 // duration is how long the process has lived, in nanoseconds. Its start is known to a clock tick.
 func duration(e *Env) (int64, bool) {
-	const tick = 10_000_000
 	start := e.Event.Process.Start
 	switch {
 	case isExec(e.Event) && e.Event.Exec.Start != 0:
@@ -110,38 +123,11 @@ func duration(e *Env) (int64, bool) {
 	case e.Event.Kind == event.Access && e.Event.Access.Start != 0:
 		start = e.Event.Access.Start
 	}
-	return max(0, int64(e.Event.Ktime)-int64(start)*tick), start != 0 && e.Event.Ktime != 0
+	return age(e, start), start != 0 && e.Event.Ktime != 0
 }
 
-// ancestor is the executable of the nth ancestor: 0 is the process itself, 1 its parent.
-func ancestor(e *Env, n int) string {
-	switch lineage := e.Event.Process.Lineage; {
-	case n == 0:
-		return image(e)
-	case n <= len(lineage):
-		return lineage[n-1]
-	case n == 1:
-		return e.Event.Process.Parent
-	}
-	return ""
-}
-
-// ancestorFields name ancestors by their executables; what they call themselves is not kept.
-func ancestorFields() []field {
-	many := func(name string, at func(e *Env, n int) (string, bool)) field {
-		return field{name: name, classes: allClasses, takes: anIndex, at: at}
-	}
-	return grouped('A',
-		text("proc.pname", allClasses, func(e *Env) string { return base(ancestor(e, 1)) }),
-		text("proc.pexepath", allClasses, func(e *Env) string { return ancestor(e, 1) }),
-		many("proc.aname", func(e *Env, n int) (string, bool) {
-			if n == 0 {
-				s := name(e)
-				return s, s != ""
-			}
-			s := base(ancestor(e, n))
-			return s, s != ""
-		}),
-		many("proc.aexepath", func(e *Env, n int) (string, bool) { s := ancestor(e, n); return s, s != "" }),
-	)
+// age is how long ago, in nanoseconds, something was that began at a clock tick.
+func age(e *Env, start uint64) int64 {
+	const tick = 10_000_000
+	return max(0, int64(e.Event.Ktime)-int64(start)*tick)
 }

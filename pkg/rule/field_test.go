@@ -36,13 +36,20 @@ func TestFalcoFields(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
+	all, supplied := 0, 0
 	for line := range strings.Lines(falcoFields) {
 		class, names, _ := strings.Cut(strings.TrimSpace(line), " ")
 		for _, name := range strings.Fields(names) {
 			if f, ok := known[name]; !ok || f.Class != class {
 				t.Errorf("%s: %+v, want class %s", name, f, class)
 			}
+			if all++; known[name].Supplied {
+				supplied++
+			}
 		}
+	}
+	if all != 90 || supplied != 73 {
+		t.Errorf("%d of %d fields are supplied", supplied, all)
 	}
 	// With an argument too, which the official files use.
 	for name, takes := range map[string]string{"proc.aname": "index", "proc.aexe": "index", "proc.aexepath": "index", "container.mount.dest": "key", "proc.env": "key"} {
@@ -78,6 +85,15 @@ func TestSupply(t *testing.T) {
 	events = append(events, raised)
 	known := shell()
 	known.Facts, known.Workload.ContainerID = allFacts{}, "c"
+	known.Event.Ktime, known.Wall = 1, 1e18
+	known.Event.Exec.Start, known.Event.Exec.Changed, known.Event.Exec.Modified = 1, 1, 1
+	known.Event.Exec.Membership, known.Event.Process.Leader = event.Membership{VPID: 1, Namespace: 1}, "bash"
+	known.Event.Exec.Capabilities.Known = true
+	changed := *known
+	changed.Event = &event.Event{Kind: event.Exec, Ktime: 1, Exec: known.Event.Exec}
+	changed.Event.Exec.Changed = 2e18
+	events = append(events, &changed)
+	known.Event.Process.Ancestors = []event.Ancestor{{Start: 1, Comm: "nginx", Args: "nginx: master process"}}
 	events = append(events, known)
 	for name, f := range s.fields {
 		exists := existence(f)
@@ -103,5 +119,5 @@ func (allFacts) Session(*Env) (Session, bool) {
 }
 
 func (allFacts) Container(*Env) (Container, bool) {
-	return Container{"shop", "docker", "nginx:1@sha256:0", "1", "nginx", "1", "sha256:0", "shop-0", "web", "u"}, true
+	return Container{"shop", "docker", "nginx:1@sha256:0", "1", "nginx", "1", "sha256:0", "shop-0", "web", "u", true, true, []Mount{{"/", "/host", "ro", "rslave", false}}}, true
 }

@@ -167,7 +167,7 @@ func TestMergeProblems(t *testing.T) {
 		"no sensor yet":      {fine + "  source: posture\n", "no sensor supplies the source posture yet"},
 		"refused":            {strings.Replace(fine, "proc.name = sh", "evt.buffer contains x", 1), "evt.buffer is refused: it is the plaintext"},
 		"refused in output":  {strings.Replace(fine, "output: o", `output: "%evt.buffer"`, 1), "evt.buffer is refused"},
-		"never":              {strings.Replace(fine, "proc.name = sh", "not proc.vpid = 1 and proc.sname = x", 1), "holds for no event that is observed (not supplied: proc.sname)"},
+		"never":              {strings.Replace(fine, "proc.name = sh", "not proc.vpgid = 1 and evt.num = 2", 1), "holds for no event that is observed (not supplied: evt.num)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, problems := load(t, tc.text)
@@ -217,7 +217,7 @@ func TestOwnKeys(t *testing.T) {
 
 func TestInfos(t *testing.T) {
 	set, problems := load(t, "- list: l\n  items: [a, sh]\n- macro: m\n  condition: proc.name in (l)\n"+
-		strings.Replace(fine, "proc.name = sh", "m and not container.privileged != true and len(proc.name) = anyof (2)", 1))
+		strings.Replace(fine, "proc.name = sh", "m and not container.ip != true and len(proc.name) = anyof (2)", 1))
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
@@ -227,12 +227,12 @@ func TestInfos(t *testing.T) {
 	if got, want := set.Lists(), []ListInfo{{"l", []string{"a", "sh"}, "r.yaml", 2, 10, true}}; !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)
 	}
-	const why = "the container runtime is not asked"
+	const why = "the runtime's files do not tell it"
 	if got, want := set.Rules()[0].Checks(), []CheckInfo{
 		{"evt.type = execve", "evt.type", "=", "", "r.yaml", 7, 14, true, "", InKernel},
 		{"proc.name in (l)", "proc.name", "in", "m", "r.yaml", 4, 14, true, "", InUserSpace},
-		{"container.privileged != true", "container.privileged", "!=", "", "r.yaml", 7, 46, false, why, InKernel},
-		{"len(proc.name) = anyof (2)", "proc.name", "= anyof", "", "r.yaml", 7, 79, true, "", InUserSpace},
+		{"container.ip != true", "container.ip", "!=", "", "r.yaml", 7, 46, false, why, InKernel},
+		{"len(proc.name) = anyof (2)", "proc.name", "= anyof", "", "r.yaml", 7, 71, true, "", InUserSpace},
 	}; !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v", got)
 	}

@@ -19,6 +19,7 @@ type step struct {
 	After    time.Duration `yaml:"after"` // and so much later
 	Repeat   repeat        `yaml:"repeat"`
 	Lineage  []string      `yaml:"lineage"`
+	Ancestry []string      `yaml:"lineage_args"` // the command lines of those in lineage
 	Workload struct {
 		Name        string `yaml:"name"`
 		Kind        string `yaml:"kind"`
@@ -39,6 +40,15 @@ type step struct {
 		Image     string `yaml:"image"`
 		Pod       string `yaml:"pod"`
 		Namespace string `yaml:"namespace"`
+
+		Privileged *bool `yaml:"privileged"` // neither it nor its mounts are known, unless given
+		Mounts     []struct {
+			Source      string `yaml:"source"`
+			Dest        string `yaml:"dest"`
+			Mode        string `yaml:"mode"`
+			Propagation string `yaml:"propagation"`
+			Writable    bool   `yaml:"writable"`
+		} `yaml:"mounts"`
 	} `yaml:"container"` // of the workload's container_id
 	Process struct {
 		Path string `yaml:"path"`
@@ -140,6 +150,12 @@ func (t *step) facts(to *Step) {
 		to.Session.LoginUID = *u.LoginUID
 	}
 	to.Container = Container{Name: c.Name, Runtime: c.Runtime, Image: c.Image, Pod: c.Pod, Namespace: c.Namespace}
+	if c.Privileged != nil {
+		to.Container.Confined, to.Container.Privileged = true, *c.Privileged
+		for _, m := range c.Mounts {
+			to.Container.Mounts = append(to.Container.Mounts, Mount(m))
+		}
+	}
 	to.Container.Repository, to.Container.Tag, to.Container.Digest = SplitImage(c.Image)
 }
 
@@ -176,7 +192,7 @@ func named[T fmt.Stringer](what, name string, values ...T) (T, error) {
 
 // event makes the event of a step.
 func (t *step) event() (ev event.Event, err error) {
-	var errs [5]error
+	var errs [6]error
 	ev.Kind, errs[0] = named("event", t.Event, event.Exec, event.ExecCheck, event.Fork, event.Exit, event.Handshake, event.Pause, event.Access)
 	ev.Verdict, errs[1] = named("verdict", t.Verdict, event.Allow, event.Audit, event.Deny)
 	ev.Tgid, ev.Hook = 4711, event.HookTracepoint
@@ -184,6 +200,16 @@ func (t *step) event() (ev event.Event, err error) {
 	ev.Process = event.Process{PID: 4711, PPID: 4710, Path: p.Path, Args: p.Args, Cwd: p.Cwd, Comm: p.Comm, UID: p.UID, Lineage: t.Lineage}
 	if len(t.Lineage) > 0 {
 		ev.Process.Parent = t.Lineage[0]
+	}
+	for i, path := range t.Lineage {
+		a := event.Ancestor{Comm: shortened(base(path))}
+		if i < len(t.Ancestry) {
+			a.Args = t.Ancestry[i]
+		}
+		ev.Process.Ancestors = append(ev.Process.Ancestors, a)
+	}
+	if len(t.Ancestry) > len(t.Lineage) {
+		errs[5] = errors.New("lineage_args has more than lineage")
 	}
 	ev.Exec = event.ExecInfo{
 		Path: x.Path, Filename: x.Filename, Args: x.Args, Cwd: x.Cwd, Comm: x.Comm, UID: x.UID,

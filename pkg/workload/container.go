@@ -15,6 +15,7 @@ type Info struct {
 	Image                  string // as it was asked for: docker.io/library/nginx:1.27
 	ImageID                string // without sha256:
 	Pod, Namespace, PodUID string // of Kubernetes
+	Confinement            Confinement
 }
 
 // Containers reads the state files of container runtimes, which only root may write. It asks no runtime: that
@@ -92,6 +93,7 @@ func (c *Containers) find(id string) (Info, bool) {
 		}
 		if info, ok := place.read(data, id); ok {
 			info.bound()
+			info.Confinement = c.confinement(id, info.Runtime)
 			return info, true
 		}
 	}
@@ -143,7 +145,7 @@ func readBundle(runtime string) func([]byte, string) (Info, bool) {
 			Namespace: first("io.kubernetes.cri.sandbox-namespace", "io.kubernetes.pod.namespace"),
 			PodUID:    first("io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid"),
 		}
-		return info, info != Info{Runtime: runtime}
+		return info, info.Name+info.Image+info.ImageID+info.Pod+info.Namespace+info.PodUID != ""
 	}
 }
 
@@ -176,7 +178,9 @@ func readStorage(data []byte, id string) (Info, bool) {
 // bound cuts and copies the texts: a file is large, and Docker lets users name what they want.
 func (i *Info) bound() {
 	for _, s := range []*string{&i.Name, &i.Image, &i.ImageID, &i.Pod, &i.Namespace, &i.PodUID} {
-		*s = strings.Clone((*s)[:min(len(*s), maxStateString)])
+		*s = cut(*s)
 	}
 	i.ImageID = strings.TrimPrefix(i.ImageID, "sha256:")
 }
+
+func cut(s string) string { return strings.Clone(s[:min(len(s), maxStateString)]) }

@@ -3,6 +3,7 @@ package workload
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -60,7 +61,7 @@ func TestContainers(t *testing.T) {
 				t.Error("looked for again at once")
 			}
 			got, ok := c.Get(id, 2+uint64(containerPatience))
-			if got != tc.want || ok != (tc.want != Info{}) {
+			if !reflect.DeepEqual(got, tc.want) || ok != (tc.want.Runtime != "") {
 				t.Errorf("got %+v, %t, want %+v", got, ok, tc.want)
 			}
 		})

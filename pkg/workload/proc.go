@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -27,6 +28,11 @@ type Process struct {
 	Deleted   bool
 	Args      string // arguments joined by spaces, at most maxArgs bytes
 	Cwd       string
+
+	VPID    uint32 // in its innermost pid namespace
+	Group   uint32 // process ids of the leaders of its process group and of its session
+	Session uint32
+	TTY     uint32 // device number of its controlling terminal, 0: none
 }
 
 // Bounds of what is read of one process.
@@ -73,6 +79,9 @@ func (p Proc) Read(pid uint32) (Process, error) {
 		return Process{}, procError(pid, err)
 	}
 	if proc.UID, err = parseID(status, "Uid"); err != nil {
+		return Process{}, fmt.Errorf("read process %d: %w", pid, err)
+	}
+	if proc.VPID, err = parseInnermost(status, pid); err != nil {
 		return Process{}, fmt.Errorf("read process %d: %w", pid, err)
 	}
 	// A kernel thread has neither root, executable nor arguments; that is no error.
@@ -122,6 +131,22 @@ func parseID(status []byte, which string) (uint32, error) {
 	return uint32(id), nil
 }
 
+// parseInnermost finds the process id in the innermost pid namespace in /proc/PID/status: the last of NStgid. A
+// kernel without pid namespaces has none, and pid is it.
+func parseInnermost(status []byte, pid uint32) (uint32, error) {
+	_, rest, ok := bytes.Cut(status, []byte("\nNStgid:\t"))
+	if !ok {
+		return pid, nil
+	}
+	line, _, _ := bytes.Cut(rest, []byte{'\n'})
+	last := line[bytes.LastIndexByte(line, '\t')+1:]
+	id, err := strconv.ParseUint(string(last), 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("parse status: NStgid: %w", err)
+	}
+	return uint32(id), nil
+}
+
 func procError(pid uint32, err error) error {
 	if gone(err) {
 		return fmt.Errorf("read process %d: %w", pid, ErrGone)
@@ -140,15 +165,19 @@ func parseStat(stat []byte) (Process, error) {
 	if len(fields) < 20 {
 		return Process{}, fmt.Errorf("parse stat: %d fields after the name, want 20", len(fields))
 	}
-	ppid, err := strconv.ParseUint(fields[1], 10, 32)
-	if err != nil {
-		return Process{}, fmt.Errorf("parse stat: parent: %w", err)
+	p := Process{Comm: string(stat[open+1 : end])}
+	for i, number := range []*uint32{&p.PPID, &p.Group, &p.Session, &p.TTY} {
+		n, err := strconv.ParseInt(fields[1+i], 10, 64)
+		if err != nil || n < math.MinInt32 || n > math.MaxUint32 {
+			return Process{}, fmt.Errorf("parse stat: field %d: %.20q is no number of 32 bits", 4+i, fields[1+i])
+		}
+		*number = uint32(n)
 	}
-	start, err := strconv.ParseUint(fields[19], 10, 64)
-	if err != nil {
+	var err error
+	if p.Start, err = strconv.ParseUint(fields[19], 10, 64); err != nil {
 		return Process{}, fmt.Errorf("parse stat: start time: %w", err)
 	}
-	return Process{PPID: uint32(ppid), Start: start, Comm: string(stat[open+1 : end])}, nil
+	return p, nil
 }
 
 func readBounded(file string, limit int64) ([]byte, error) {

@@ -227,8 +227,8 @@ func fakeProc(t *testing.T) (Proc, string) {
 		}
 	}
 	for name, text := range map[string]string{
-		"stat":         "7 (a) S 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 99 0 0",
-		"status":       "Name:\ta\\nUid:\t0\nUmask:\t0022\nUid:\t5\t6\t7\t8\n",
+		"stat":         "7 (a) S 1 6 5 -2147448832 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 99 0 0",
+		"status":       "Name:\ta\\nUid:\t0\nUmask:\t0022\nUid:\t5\t6\t7\t8\nNStgid:\t7\t3\t1\nNSpid:\t7\t3\t1\n",
 		"cmdline":      strings.Repeat("x", 5000),
 		"exe":          "program",
 		"root/usr/lib": "library",
@@ -246,6 +246,18 @@ func TestReadBounds(t *testing.T) {
 	if err != nil || len(p.Args) != maxArgs || p.UID != 5 {
 		t.Errorf("%d bytes of arguments, uid %d, %v", len(p.Args), p.UID, err)
 	}
+	if p.VPID != 1 || p.Group != 6 || p.Session != 5 || p.TTY != 0x80008800 { // field 7 is signed
+		t.Errorf("%+v", p)
+	}
+}
+
+// Without pid namespaces there is no other number.
+func TestReadWithoutNamespaces(t *testing.T) {
+	proc, dir := fakeProc(t)
+	writeFile(t, filepath.Join(dir, "status"), "Name:\ta\nUid:\t5\t6\t7\t8\n")
+	if p, err := proc.Read(7); err != nil || p.VPID != 7 {
+		t.Errorf("%+v, %v", p, err)
+	}
 }
 
 func TestReadGarbage(t *testing.T) {
@@ -253,6 +265,9 @@ func TestReadGarbage(t *testing.T) {
 		"no name":       {"stat", "7 S 1"},
 		"too short":     {"stat", "7 (a) S 1 7 7"},
 		"start":         {"stat", "7 (a) S 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 -9 0 0"},
+		"session":       {"stat", "7 (a) S 1 7 x 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 9 0 0"},
+		"terminal":      {"stat", "7 (a) S 1 7 7 99999999999 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 9 0 0"},
+		"inner number":  {"status", "Name:\ta\nUid:\t5\t6\t7\t8\nNStgid:\t7\tx\n"},
 		"no uid":        {"status", "Name:\ta\n"},
 		"uid no number": {"status", "Name:\ta\nUid:\tx\t0\n"},
 	} {

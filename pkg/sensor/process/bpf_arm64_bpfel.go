@@ -52,14 +52,26 @@ const (
 )
 
 type bpfExecEvent struct {
-	_           structs.HostLayout
-	Header      bpfEventHeader
-	StartTicks  uint64
-	Inode       uint64
-	ChangedNs   uint64
+	_              structs.HostLayout
+	Header         bpfEventHeader
+	StartTicks     uint64
+	NamespaceTicks uint64
+	Inode          uint64
+	ChangedNs      uint64
+	ModifiedNs     uint64
+	Capabilities   struct {
+		_           structs.HostLayout
+		Permitted   uint64
+		Effective   uint64
+		Inheritable uint64
+	}
 	Device      uint32
 	Ppid        uint32
 	Uid         uint32
+	Vpid        uint32
+	Session     uint32
+	Group       uint32
+	Tty         uint32
 	PathLen     uint16
 	FilenameLen uint16
 	CwdLen      uint16
@@ -88,7 +100,7 @@ type bpfForkEvent struct {
 	Header          bpfEventHeader
 	ChildStartTicks uint64
 	Child           uint32
-	Reserved        uint32
+	ChildVpid       uint32
 }
 
 // Names of all BPF objects in the ELF.

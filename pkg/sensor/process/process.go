@@ -115,7 +115,7 @@ func decode(raw []byte, ev *event.Event) error {
 		if err != nil {
 			return err
 		}
-		ev.Fork = event.ForkInfo{Child: r.Child, ChildStart: r.ChildStartTicks}
+		ev.Fork = event.ForkInfo{Child: r.Child, ChildVPID: r.ChildVpid, ChildStart: r.ChildStartTicks}
 	case event.Exec, event.ExecCheck:
 		return decodeExec(raw, ev)
 	case event.Exit:
@@ -140,24 +140,33 @@ func decode(raw []byte, ev *event.Event) error {
 // execHead is struct exec_event, and cgroupHead struct cgroup_event, up to the text of variable length
 // at their end: a record may end there, and Go may not point beyond it.
 type execHead struct {
-	Header      sensor.Header
-	StartTicks  uint64
-	Inode       uint64
-	ChangedNs   uint64
-	Device      uint32
-	Ppid        uint32
-	UID         uint32
-	PathLen     uint16
-	FilenameLen uint16
-	CwdLen      uint16
-	ArgsLen     uint16
-	PathFacts   uint8
-	Flags       uint8
-	Repeated    uint16
-	Comm        [16]byte
-	Path        [256]byte
-	Filename    [256]byte
-	Cwd         [256]byte
+	Header         sensor.Header
+	StartTicks     uint64
+	NamespaceTicks uint64
+	Inode          uint64
+	ChangedNs      uint64
+	ModifiedNs     uint64
+	Permitted      uint64
+	Effective      uint64
+	Inheritable    uint64
+	Device         uint32
+	Ppid           uint32
+	UID            uint32
+	Vpid           uint32
+	Session        uint32
+	Group          uint32
+	Tty            uint32
+	PathLen        uint16
+	FilenameLen    uint16
+	CwdLen         uint16
+	ArgsLen        uint16
+	PathFacts      uint8
+	Flags          uint8
+	Repeated       uint16
+	Comm           [16]byte
+	Path           [256]byte
+	Filename       [256]byte
+	Cwd            [256]byte
 }
 
 type cgroupHead struct {
@@ -172,6 +181,9 @@ var (
 	_ = [1]struct{}{}[unsafe.Sizeof(execHead{})-unsafe.Offsetof(bpfExecEvent{}.Args)]
 	_ = [1]struct{}{}[unsafe.Offsetof(execHead{}.StartTicks)-unsafe.Offsetof(bpfExecEvent{}.StartTicks)]
 	_ = [1]struct{}{}[unsafe.Offsetof(execHead{}.ChangedNs)-unsafe.Offsetof(bpfExecEvent{}.ChangedNs)]
+	_ = [1]struct{}{}[unsafe.Offsetof(execHead{}.Permitted)-unsafe.Offsetof(bpfExecEvent{}.Capabilities)]
+	_ = [1]struct{}{}[unsafe.Offsetof(execHead{}.Vpid)-unsafe.Offsetof(bpfExecEvent{}.Vpid)]
+	_ = [1]struct{}{}[unsafe.Offsetof(execHead{}.Tty)-unsafe.Offsetof(bpfExecEvent{}.Tty)]
 	_ = [1]struct{}{}[unsafe.Offsetof(execHead{}.PathLen)-unsafe.Offsetof(bpfExecEvent{}.PathLen)]
 	_ = [1]struct{}{}[unsafe.Offsetof(execHead{}.Flags)-unsafe.Offsetof(bpfExecEvent{}.Flags)]
 	_ = [1]struct{}{}[unsafe.Offsetof(execHead{}.Comm)-unsafe.Offsetof(bpfExecEvent{}.Comm)]
@@ -203,13 +215,17 @@ func decodeExec(raw []byte, ev *event.Event) error {
 	}
 	var errs [4]error
 	x := event.ExecInfo{
-		PPID: r.Ppid, Start: r.StartTicks, UID: r.UID, Inode: r.Inode, Device: r.Device, Changed: r.ChangedNs,
+		PPID: r.Ppid, Start: r.StartTicks, UID: r.UID, Inode: r.Inode, Device: r.Device, Changed: r.ChangedNs, Modified: r.ModifiedNs,
 		Truncated: r.PathFacts&pathTruncated != 0 || r.Flags&argsTruncated != 0,
 		Partial:   r.PathFacts&pathTruncated != 0,
 		Unlinked:  r.PathFacts&pathUnlinked != 0,
 		Detached:  r.PathFacts&pathDetached != 0,
 		Script:    r.Flags&script != 0,
+		Upper:     r.Flags&upper != 0,
 		Repeated:  r.Repeated,
+
+		Membership:   event.Membership{VPID: r.Vpid, Session: r.Session, Group: r.Group, TTY: r.Tty, Namespace: r.NamespaceTicks},
+		Capabilities: event.Capabilities{Permitted: r.Permitted, Effective: r.Effective, Inheritable: r.Inheritable, Known: true},
 	}
 	x.Path, errs[0] = text(raw, unsafe.Offsetof(layout.Path), uintptr(r.PathLen))
 	x.Filename, errs[1] = text(raw, unsafe.Offsetof(layout.Filename), uintptr(r.FilenameLen))
@@ -236,6 +252,7 @@ const (
 	pathDetached  = 4
 	argsTruncated = 1
 	script        = 2
+	upper         = 4
 )
 
 // view reads the begin of raw as a T without copying.
