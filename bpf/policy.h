@@ -30,7 +30,7 @@ struct entry {
 	__u64 hits;		/* lookups that found it; what the inode remembers is not counted */
 	__u64 inode;		/* when learnt or first hit; reported, not compared */
 	__u32 device;
-	__u32 learnt;		/* 1: added by the kernel in learn mode */
+	__u32 unwished;		/* generation of the rules that wish nothing of it; of exact keys only */
 };
 
 /* Written by the agent, and by remember_*() in learn mode. */
@@ -153,6 +153,7 @@ struct place {
 	struct address_pattern address_pattern;
 	struct suffix suffix;
 	struct wish asked;	/* what the rules wish of it, all together */
+	__u32 unwished;		/* generation of the rules that wish nothing of it, 0: others do, or it is not known */
 	struct access_event access;
 	struct exec_event exec;
 };
@@ -263,7 +264,7 @@ static __always_inline bool tell(void *map, void *key, struct answer *a)
 static __always_inline bool remember(struct question *q, void *entries, void *told, void *key,
 				     struct answer *a)
 {
-	struct entry entry = { .hits = 1, .inode = q->inode, .device = q->device, .learnt = 1 };
+	struct entry entry = { .hits = 1, .inode = q->inode, .device = q->device };
 	long err = bpf_map_update_elem(entries, key, &entry, BPF_NOEXIST);
 
 	if (err == -EEXIST)
@@ -336,6 +337,7 @@ static __always_inline void found(struct question *q, struct entry *entry, struc
 	struct tally *tally = tally_of(q->subject->workload.id);
 
 	__sync_fetch_and_add(&entry->hits, 1);
+	entry->unwished = q->place->unwished;
 	if (tally)
 		tally->hits++;
 	a->verdict = VERDICT_ALLOW;	/* allow: known */
@@ -526,6 +528,34 @@ static __always_inline void conclude(struct question *q, const void *thing, __u3
 	a->news = tell(&told_to_rules, &topic, a) || q->hook == HOOK_SIGNAL;
 }
 
+/*
+ * Whether rules have to be asked. What stands in the baseline remembers which rules wished nothing of it. That is
+ * read by a look-up of its own: the verifier would follow what comes between twice, with an entry and without.
+ */
+static __always_inline bool ask_rules(struct question *q, void *entries, void *key, __u64 asking)
+{
+	struct place *p = q->place;
+	struct entry *entry;
+
+	p->unwished = 0;
+	p->asked = (struct wish){};
+	if (!(asking & rule_bit(q->op)) || !q->subject->workload.id)
+		return false;
+	if (is_held(q->subject, q->op) && !q->nameless) {
+		entry = bpf_map_lookup_elem(entries, key);
+		if (entry)
+			p->unwished = entry->unwished;
+	}
+	return p->unwished != asking >> 32 || p->owner != q->who;
+}
+
+static __always_inline void note_unwished(struct place *p, __u64 asking)
+{
+	struct wish *asked = &p->asked;
+
+	p->unwished = asked->watch | asked->kill | asked->deny_host | asked->deny_container ? 0 : asking >> 32;
+}
+
 /* For an operation on a path, which stands in place->path. */
 static __always_inline void decide_path(struct question *q, struct answer *a)
 {
@@ -536,15 +566,17 @@ static __always_inline void decide_path(struct question *q, struct answer *a)
 	struct entry *entry = NULL;
 
 	*a = (struct answer){};
-	if (asking & rule_bit(q->op) && w->id) {
-		q->place->asked = (struct wish){};
-		ask_rules_path(q, asking >> 32);
-		obey(q, a);
-		forget(a);
-	}
 	key->workload = w->id;
 	key->generation = w->generation;
 	key->operation = q->op;
+	if (ask_rules(q, &path_entries, key, asking)) {
+		ask_rules_path(q, asking >> 32);
+		obey(q, a);
+		forget(a);
+		note_unwished(p, asking);
+		key->workload = w->id;
+		key->generation = w->generation;
+	}
 	if (is_held(q->subject, q->op)) {
 		if (!q->nameless)
 			entry = bpf_map_lookup_elem(&path_entries, key);
@@ -571,15 +603,15 @@ static __always_inline void decide_fact(struct question *q, struct answer *a)
 	struct entry *entry;
 
 	*a = (struct answer){};
-	if (asking & rule_bit(q->op) && w->id) {
-		q->place->asked = (struct wish){};
-		ask_rules_fact(q, asking >> 32);
-		obey(q, a);
-		forget(a);
-	}
 	key->workload = w->id;
 	key->generation = w->generation;
 	key->operation = q->op;
+	if (ask_rules(q, &fact_entries, key, asking)) {
+		ask_rules_fact(q, asking >> 32);
+		obey(q, a);
+		forget(a);
+		note_unwished(p, asking);
+	}
 	if (is_held(q->subject, q->op)) {
 		entry = bpf_map_lookup_elem(&fact_entries, key);
 		if (!entry && q->op < OP_SOCKET) {

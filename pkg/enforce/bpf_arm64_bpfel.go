@@ -58,11 +58,11 @@ type bpfAddressPattern struct {
 }
 
 type bpfEntry struct {
-	_      structs.HostLayout
-	Hits   uint64
-	Inode  uint64
-	Device uint32
-	Learnt uint32
+	_        structs.HostLayout
+	Hits     uint64
+	Inode    uint64
+	Device   uint32
+	Unwished uint32
 }
 
 type bpfFactKey struct {

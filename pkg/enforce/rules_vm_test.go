@@ -343,6 +343,44 @@ func TestNetworkRules(t *testing.T) {
 	}
 }
 
+// What the baseline holds is not asked about again under rules that wish nothing of it; others are asked at once.
+func TestRulesAskAboutWhatIsKnown(t *testing.T) {
+	scope, e, does, port := networkTrial(t)
+	p, err := process.Open(scope.Shared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	w := &trial{scope: scope, enforcer: e, does: does, events: sensortest.Collect(t, scope.Shared, p, e)}
+	known := event.Key{Op: event.OpConnect, Protocol: event.ProtocolTCP, Address: netip.MustParsePrefix("127.0.0.1/32"), Port: uint16(port)}
+	if err := e.Replace(sensortest.WorkloadID, 2, []event.Key{known}); err != nil {
+		t.Fatal(err)
+	}
+	w.state(t, event.Enforce, 2, sensor.Protected)
+	elsewhere := ruleText("elsewhere", fmt.Sprintf("evt.operation = connect and fd.sport = %d", port+1), denying)
+	watching := ruleText("watching", fmt.Sprintf("evt.operation = connect and fd.sport = %d", port), "")
+	here := ruleText("here", fmt.Sprintf("evt.operation = connect and fd.sport = %d", port), denying)
+	seen := 0
+	for i, step := range []struct {
+		rules  string
+		denied bool
+		seen   int // events
+	}{{elsewhere, false, 0}, {here, true, 1}, {elsewhere, false, 0}, {watching, false, 1}, {elsewhere, false, 0}, {here, true, 1}} {
+		w.use(t, step.rules)
+		for range 3 {
+			code := does.run(t, "connect4", strconv.Itoa(port))
+			if (code == int(unix.EPERM)) != step.denied || code != 0 && !step.denied {
+				t.Errorf("step %d: %d", i, code)
+			}
+		}
+		seen += step.seen
+		w.events.Wait(t, event.Access, seen)
+	}
+	if got := w.tally(t); got.Hits != 12 || got.Denied != 6 || got.Audited != 0 {
+		t.Errorf("%+v, want 12 hits and 6 denials", got)
+	}
+}
+
 // As TestUpdatesLeaveNoGap, by rules: their replacement is one write too.
 func TestReloadsLeaveNoGap(t *testing.T) {
 	scope, e, does, port := networkTrial(t)
