@@ -529,24 +529,24 @@ static __always_inline void conclude(struct question *q, const void *thing, __u3
 }
 
 /*
- * Whether rules have to be asked. What stands in the baseline remembers which rules wished nothing of it. That is
- * read by a look-up of its own: the verifier would follow what comes between twice, with an entry and without.
+ * The short way, of most operations: an entry of the baseline has exactly this key, and remembers that the rules in
+ * force wish nothing of it.
  */
-static __always_inline bool ask_rules(struct question *q, void *entries, void *key, __u64 asking)
+static __always_inline bool is_settled(struct question *q, void *entries, void *key, __u64 asking, struct answer *a)
 {
-	struct place *p = q->place;
 	struct entry *entry;
 
-	p->unwished = 0;
-	p->asked = (struct wish){};
-	if (!(asking & rule_bit(q->op)) || !q->subject->workload.id)
+	q->place->unwished = 0;
+	if (!is_held(q->subject, q->op) || q->nameless)
 		return false;
-	if (is_held(q->subject, q->op) && !q->nameless) {
-		entry = bpf_map_lookup_elem(entries, key);
-		if (entry)
-			p->unwished = entry->unwished;
-	}
-	return p->unwished != asking >> 32 || p->owner != q->who;
+	entry = bpf_map_lookup_elem(entries, key);
+	if (!entry || (asking & rule_bit(q->op) && entry->unwished != asking >> 32))
+		return false;
+	if (q->place->owner != q->who)
+		return false;	/* not proven: the long way counts it */
+	q->place->unwished = entry->unwished;
+	found(q, entry, a);
+	return true;
 }
 
 static __always_inline void note_unwished(struct place *p, __u64 asking)
@@ -569,7 +569,10 @@ static __always_inline void decide_path(struct question *q, struct answer *a)
 	key->workload = w->id;
 	key->generation = w->generation;
 	key->operation = q->op;
-	if (ask_rules(q, &path_entries, key, asking)) {
+	if (is_settled(q, &path_entries, key, asking, a))
+		return;
+	if (asking & rule_bit(q->op) && w->id) {
+		q->place->asked = (struct wish){};
 		ask_rules_path(q, asking >> 32);
 		obey(q, a);
 		forget(a);
@@ -606,7 +609,10 @@ static __always_inline void decide_fact(struct question *q, struct answer *a)
 	key->workload = w->id;
 	key->generation = w->generation;
 	key->operation = q->op;
-	if (ask_rules(q, &fact_entries, key, asking)) {
+	if (is_settled(q, &fact_entries, key, asking, a))
+		return;
+	if (asking & rule_bit(q->op) && w->id) {
+		q->place->asked = (struct wish){};
 		ask_rules_fact(q, asking >> 32);
 		obey(q, a);
 		forget(a);
