@@ -95,6 +95,7 @@ func (a *Agent) watchCrashes(ev *event.Event) {
 	if a.subject.Mode != event.Enforce || !isCrash(&ev.Exit) || a.hasElder(ev) {
 		return
 	}
+	a.table.Fill(ev)
 	dims, n := a.registry.Crashed(ev.Workload, crash{a.host.Wall(ev.Exit.Started), a.host.Wall(ev.Ktime)})
 	for d := range event.DimCount {
 		if dims.Has(d) {

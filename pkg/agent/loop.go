@@ -22,7 +22,10 @@ func (a *Agent) handle(ev *event.Event) {
 		a.handleCgroup(ev)
 	}
 	a.table.Observe(ev)
-	a.table.Fill(ev)
+	silent := a.isSilent(ev)
+	if !silent {
+		a.table.Fill(ev)
+	}
 	var known bool
 	if a.subject, known = a.registry.Subject(ev.Workload); !known {
 		a.subject = a.host.Fallback()
@@ -52,6 +55,9 @@ func (a *Agent) handle(ev *event.Event) {
 		a.follower.Forget(ev.Tgid)
 		a.watchCrashes(ev)
 	}
+	if silent {
+		return
+	}
 	a.alerts = a.detector.Observe(ev, &a.subject, a.alerts[:0])
 	for i := range a.alerts {
 		a.sink.Raise(a.alerts[i])
@@ -62,6 +68,11 @@ func (a *Agent) handle(ev *event.Event) {
 	if a.stream.Active() {
 		a.stream.Publish(ev, &a.subject, a.host.Wall(ev.Ktime))
 	}
+}
+
+// isSilent says whether an event keeps the process table up to date, and nobody asks about it: most forks and exits.
+func (a *Agent) isSilent(ev *event.Event) bool {
+	return (ev.Kind == event.Fork || ev.Kind == event.Exit) && !a.stream.Active() && !a.detector.Asks(ev)
 }
 
 // spend counts a denial, and the equal ones that the kernel has not told, against its workload's budget, and

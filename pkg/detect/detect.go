@@ -101,6 +101,9 @@ func (d *Detector) Observe(ev *event.Event, w *Subject, out []alert.Alert) []ale
 	return d.ask(w, out)
 }
 
+// Asks says whether any rule is about events like this one.
+func (d *Detector) Asks(ev *event.Event) bool { return len(d.rules.Load().ForEvent(ev)) > 0 }
+
 // ask raises what the rules find in the event.
 func (d *Detector) ask(w *Subject, out []alert.Alert) []alert.Alert {
 	d.match = d.set.Match(&d.env, d.cfg.Matching, d.match[:0])
