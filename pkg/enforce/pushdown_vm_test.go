@@ -169,7 +169,7 @@ func pushdownTrial(t *testing.T) *trial {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { e.Close() })
-	if !e.Covered().Has(event.DimFile) && !sensortest.InVM() {
+	if !e.Covered().Has(event.DimFile) {
 		t.Skip("needs a kernel with hooks for files: ", e.Strength(), " has none")
 	}
 	w := &trial{scope: scope, enforcer: e, events: sensortest.Collect(t, scope.Shared, p, e), does: newDoer(t, scope)}
