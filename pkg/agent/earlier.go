@@ -67,8 +67,11 @@ func (s *successor) Read() {
 func (s *successor) Save(r *registry) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	names, newest := r.names()
-	if s.own == "" || newest == s.saved {
+	if s.own == "" {
+		return nil
+	}
+	names, newest := r.namesSince(s.saved)
+	if names == nil {
 		return nil
 	}
 	all := map[string]workloadNames{s.own: names}
@@ -82,10 +85,13 @@ func (s *successor) Save(r *registry) error {
 	return nil
 }
 
-// names of all workloads, and the id that was given last.
-func (r *registry) names() (workloadNames, uint32) {
+// namesSince are those of all workloads, and the id that was given last; nil if it was given before.
+func (r *registry) namesSince(id uint32) (workloadNames, uint32) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
+	if r.lastID == id {
+		return nil, id
+	}
 	names := make(workloadNames, len(r.byID))
 	for id, m := range r.byID {
 		names[id] = m.subject
