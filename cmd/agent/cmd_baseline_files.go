@@ -79,7 +79,7 @@ func printDelta(w io.Writer, old, new *baseline.Profile, format string) error {
 		for _, k := range d.Added {
 			fmt.Fprintf(&b, "+ %s: %s\n", k.Op.Dimension(), cli.Printable(k.String()))
 		}
-		_, err = io.WriteString(w, printable(b.String()))
+		_, err = io.WriteString(w, cli.PrintableLines(b.String()))
 	}
 	if err == nil && (!d.Empty() || old.Mode() != new.Mode()) {
 		err = errFindings
@@ -149,7 +149,7 @@ standard error with its reason. Executables and libraries stay as they are.`,
 			return fmt.Errorf("generalise baseline of %q: it is promoted or frozen: it has been reviewed as it is", p.Workload())
 		}
 		for _, w := range p.Generalise() {
-			fmt.Fprintln(cmd.ErrOrStderr(), printable(w.String()))
+			fmt.Fprintln(cmd.ErrOrStderr(), cli.PrintableLines(w.String()))
 		}
 		return writeProfile(cmd, file, p)
 	})

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/plumbline-io/plumbline/cmd/internal/cli"
 	"github.com/plumbline-io/plumbline/pkg/agent"
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
@@ -49,7 +50,7 @@ func (f *recordFlags) config(cmd *cobra.Command, args []string) (agent.RecordCon
 		return c, usageError{fmt.Errorf("find command: %w", err)}
 	}
 	if term.IsTerminal(int(os.Stderr.Fd())) {
-		c.Tell = func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), "plumbline-agent:", printable(text)) }
+		c.Tell = func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), "plumbline-agent:", cli.PrintableLines(text)) }
 	}
 	return c, nil
 }
@@ -163,7 +164,7 @@ func record(cmd *cobra.Command, c agent.RecordConfig, file string, keepFailed bo
 	w := cmd.ErrOrStderr()
 	tellRecorded(w, out)
 	for _, widened := range out.Widened {
-		fmt.Fprintln(w, "generalised:", printable(widened.String()))
+		fmt.Fprintln(w, "generalised:", cli.PrintableLines(widened.String()))
 	}
 	if out.Exit != 0 && !keepFailed {
 		return exitError{out.Exit, fmt.Errorf("record %q: the command ended with exit code %d; nothing was written (--keep-failed writes it)", c.Workload, out.Exit)}

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/xml"
 	"fmt"
 	"io"
 	"maps"
@@ -12,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/plumbline-io/plumbline/cmd/internal/cli"
+	"github.com/plumbline-io/plumbline/cmd/internal/junit"
 	"github.com/plumbline-io/plumbline/pkg/agent"
 	"github.com/plumbline-io/plumbline/pkg/baseline"
 	"github.com/plumbline-io/plumbline/pkg/event"
@@ -197,7 +197,7 @@ func (v verification) text(w io.Writer) error {
 	for _, why := range v.small() {
 		fmt.Fprintln(&b, " ", why)
 	}
-	_, err := io.WriteString(w, printable(b.String()))
+	_, err := io.WriteString(w, cli.PrintableLines(b.String()))
 	return err
 }
 
@@ -236,38 +236,15 @@ func (v verification) json(w io.Writer) error {
 	})
 }
 
-// The parts of JUnit's XML that continuous integration reads.
-type (
-	junitSuite struct {
-		XMLName  xml.Name    `xml:"testsuite"`
-		Name     string      `xml:"name,attr"`
-		Tests    int         `xml:"tests,attr"`
-		Failures int         `xml:"failures,attr"`
-		Cases    []junitCase `xml:"testcase"`
-	}
-	junitCase struct {
-		Name    string        `xml:"name,attr"`
-		Class   string        `xml:"classname,attr"`
-		File    string        `xml:"file,attr"`
-		Failure *junitFailure `xml:"failure"`
-	}
-	junitFailure struct {
-		Message string `xml:"message,attr"`
-		Text    string `xml:",chardata"`
-	}
-)
-
 // junit makes a case of the command, of each dimension that the baseline holds, and of the coverage.
 func (v verification) junit(w io.Writer) error {
-	s := junitSuite{Name: "plumbline-agent baseline verify " + v.against.Workload()}
+	s := junit.Suite{Name: "plumbline-agent baseline verify " + v.against.Workload()}
 	add := func(name, message string, lines []string) {
-		c := junitCase{Name: name, Class: v.against.Workload(), File: v.file}
+		c := junit.Case{Name: name, Class: v.against.Workload(), File: v.file}
 		if len(lines) > 0 {
-			c.Failure = &junitFailure{message, strings.Join(lines, "\n")}
-			s.Failures++
+			c.Failure = &junit.Failure{Message: message, Text: strings.Join(lines, "\n")}
 		}
-		s.Tests++
-		s.Cases = append(s.Cases, c)
+		s.Add(c)
 	}
 	var failed []string
 	if v.out.Exit != 0 {
@@ -287,14 +264,5 @@ func (v verification) junit(w io.Writer) error {
 	}
 	add("files without a name", "new behaviour", v.nameless())
 	add("coverage", "coverage too small", v.small())
-	if _, err := io.WriteString(w, xml.Header); err != nil {
-		return err
-	}
-	enc := xml.NewEncoder(w)
-	enc.Indent("", "  ")
-	if err := enc.Encode(s); err != nil {
-		return err
-	}
-	_, err := io.WriteString(w, "\n")
-	return err
+	return junit.Write(w, s)
 }

@@ -135,7 +135,7 @@ func printExplanation(w io.Writer, x agent.AlertExplanation) error {
 	if x.Baseline != nil {
 		explainBaseline(&b, line, x.Baseline)
 	}
-	_, err := io.WriteString(w, printable(b.String()))
+	_, err := io.WriteString(w, cli.PrintableLines(b.String()))
 	return err
 }
 

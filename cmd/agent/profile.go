@@ -1,18 +1,15 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/plumbline-io/plumbline/pkg/baseline"
 	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/wholefile"
 )
 
 // readProfile reads a baseline; - is standard input.
@@ -48,28 +45,7 @@ func writeFile(cmd *cobra.Command, file string, text []byte) error {
 	if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
 		return os.WriteFile(file, text, 0) // a device or a fifo
 	}
-	f, err := os.CreateTemp(filepath.Dir(file), ".plumbline-")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Chmod(0o644), f.Close()); err == nil {
-		err = os.Rename(f.Name(), file)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", file, err), os.Remove(f.Name()))
-	}
-	return nil
-}
-
-// printable keeps what a process has called its files from steering a terminal.
-func printable(text string) string {
-	return strings.Map(func(c rune) rune {
-		if c == '\n' || strconv.IsPrint(c) {
-			return c
-		}
-		return '\ufffd'
-	}, text)
+	return wholefile.Write(file, text, 0o644)
 }
 
 // dimensionList names the dimensions of a set.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/plumbline-io/plumbline/cmd/internal/cli"
 	"github.com/plumbline-io/plumbline/pkg/rule"
 )
 
@@ -122,7 +123,7 @@ func refused(out io.Writer, problems []rule.Problem) error {
 			continue
 		}
 		n++
-		if _, err := fmt.Fprintf(out, "%s\n", printable(p.Error())); err != nil {
+		if _, err := fmt.Fprintf(out, "%s\n", cli.Printable(p.Error())); err != nil {
 			return err
 		}
 	}

@@ -117,7 +117,7 @@ func (r *replay) run(in io.Reader) error {
 		}
 		if mistake != nil {
 			r.wrong++
-			fmt.Fprintf(r.err, "%s:%d: %s\n", printable(r.name), n, printable(mistake.Error()))
+			fmt.Fprintf(r.err, "%s:%d: %s\n", cli.Printable(r.name), n, cli.Printable(mistake.Error()))
 		}
 		if err != nil {
 			return out.Flush()
@@ -156,7 +156,7 @@ func (r *replay) print(a alert.Alert, out io.Writer) error {
 	if r.json {
 		return json.NewEncoder(out).Encode(a)
 	}
-	_, err := fmt.Fprintln(out, printable(a.Output))
+	_, err := fmt.Fprintln(out, cli.Printable(a.Output))
 	return err
 }
 
@@ -165,7 +165,7 @@ func (r *replay) summary() error {
 	total := 0
 	for _, name := range slices.Sorted(maps.Keys(r.alertCounts)) {
 		total += r.alertCounts[name]
-		fmt.Fprintf(r.err, "%7d  %s\n", r.alertCounts[name], printable(name))
+		fmt.Fprintf(r.err, "%7d  %s\n", r.alertCounts[name], cli.Printable(name))
 	}
 	fmt.Fprintf(r.err, "%s, %s\n", count(r.events, "event"), count(total, "alert"))
 	if r.missed > 0 {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/plumbline-io/plumbline/cmd/internal/cli"
 	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/rule"
 )
@@ -332,7 +333,7 @@ func (x *explanation) print(out io.Writer) error {
 	if !x.Enabled {
 		state = " (switched off)"
 	}
-	fmt.Fprintf(&b, "%s%s\n\n", paint(colour, bold, printable(x.Name)), state)
+	fmt.Fprintf(&b, "%s%s\n\n", paint(colour, bold, cli.Printable(x.Name)), state)
 	for _, row := range [][2]string{
 		{"description", strings.TrimSpace(x.Description)},
 		{"source", x.Source},
@@ -348,7 +349,7 @@ func (x *explanation) print(out io.Writer) error {
 		{"output", x.Output},
 	} {
 		if row[1] != "" {
-			fmt.Fprintf(&b, "  %-12s  %s\n", row[0], printable(row[1]))
+			fmt.Fprintf(&b, "  %-12s  %s\n", row[0], cli.Printable(row[1]))
 		}
 	}
 	if x.Condition != "" {
@@ -356,7 +357,7 @@ func (x *explanation) print(out io.Writer) error {
 		indented(&b, x.Condition)
 	}
 	for _, d := range x.Definitions {
-		fmt.Fprintf(&b, "\n%s (%s:%d)\n", paint(colour, bold, d.Kind+" "+printable(d.Name)), printable(d.File), d.Line)
+		fmt.Fprintf(&b, "\n%s (%s:%d)\n", paint(colour, bold, d.Kind+" "+cli.Printable(d.Name)), cli.Printable(d.File), d.Line)
 		indented(&b, d.Text)
 	}
 	if len(x.Kernel) > 0 {
@@ -385,6 +386,6 @@ func (x *explanation) printDecided(b *strings.Builder) error {
 
 func indented(b *strings.Builder, text string) {
 	for line := range strings.Lines(text) {
-		b.WriteString("  " + printable(strings.TrimRight(line, " \r\n")) + "\n")
+		b.WriteString("  " + cli.Printable(strings.TrimRight(line, " \r\n")) + "\n")
 	}
 }

@@ -4,15 +4,14 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/spf13/cobra"
 
+	"github.com/plumbline-io/plumbline/cmd/internal/cli"
 	"github.com/plumbline-io/plumbline/pkg/rule"
 	"github.com/plumbline-io/plumbline/pkg/rulefile"
+	"github.com/plumbline-io/plumbline/pkg/wholefile"
 )
 
 func newRulesFmt() *cobra.Command {
@@ -76,9 +75,9 @@ func runRulesFmt(cmd *cobra.Command, files []rule.File, check, write bool) error
 		switch {
 		case check && !same:
 			different++
-			_, err = fmt.Fprintln(cmd.OutOrStdout(), printable(f.Name))
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), cli.Printable(f.Name))
 		case write && !same:
-			err = replaceFile(f.Name, out)
+			err = wholefile.Rewrite(f.Name, out)
 		case !check && !write:
 			_, err = cmd.OutOrStdout().Write(out)
 		}
@@ -100,53 +99,8 @@ func layoutMistake(name string, err error) string {
 	message := strings.TrimPrefix(err.Error(), "yaml: ")
 	if rest, ok := strings.CutPrefix(message, "line "); ok {
 		if line, what, ok := strings.Cut(rest, ": "); ok {
-			return printable(name + ":" + line + ": " + what)
+			return cli.Printable(name + ":" + line + ": " + what)
 		}
 	}
-	return printable(name + ": " + message)
-}
-
-// replaceFile writes a file anew: whoever reads it sees the old one or the new one. Mode and owner stay,
-// and a link goes on leading to it.
-func replaceFile(path string, data []byte) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("write %s: %w", path, err)
-		}
-	}()
-	if path, err = filepath.EvalSymlinks(path); err != nil {
-		return err
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	tmp, err := os.CreateTemp(filepath.Dir(path), ".plumbline-*")
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = tmp.Close()
-			_ = os.Remove(tmp.Name())
-		}
-	}()
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
-		if err := tmp.Chown(int(owner.Uid), int(owner.Gid)); err != nil {
-			return err
-		}
-	}
-	if err := tmp.Chmod(info.Mode().Perm()); err != nil {
-		return err
-	}
-	if _, err := tmp.Write(data); err != nil {
-		return err
-	}
-	if err := tmp.Sync(); err != nil {
-		return err
-	}
-	if err := tmp.Close(); err != nil {
-		return err
-	}
-	return os.Rename(tmp.Name(), path)
+	return cli.Printable(name + ": " + message)
 }

@@ -1,69 +1,31 @@
 package main
 
 import (
-	"encoding/xml"
 	"io"
-)
 
-// The parts of JUnit's XML that continuous integration reads.
-type (
-	junitSuites struct {
-		XMLName  xml.Name      `xml:"testsuites"`
-		Name     string        `xml:"name,attr"`
-		Tests    int           `xml:"tests,attr"`
-		Failures int           `xml:"failures,attr"`
-		Suites   []*junitSuite `xml:"testsuite"`
-	}
-	junitSuite struct {
-		Name     string      `xml:"name,attr"`
-		Tests    int         `xml:"tests,attr"`
-		Failures int         `xml:"failures,attr"`
-		Errors   int         `xml:"errors,attr"`
-		Skipped  int         `xml:"skipped,attr"`
-		Cases    []junitCase `xml:"testcase"`
-	}
-	junitCase struct {
-		Name    string        `xml:"name,attr"`
-		Class   string        `xml:"classname,attr"`
-		File    string        `xml:"file,attr"`
-		Line    int           `xml:"line,attr"`
-		Failure *junitFailure `xml:"failure"`
-	}
-	junitFailure struct {
-		Message string `xml:"message,attr"`
-		Text    string `xml:",chardata"`
-	}
+	"github.com/plumbline-io/plumbline/cmd/internal/junit"
 )
 
 // writeJUnit makes a suite of every file.
 func writeJUnit(out io.Writer, results []trialResult) error {
-	all := junitSuites{Name: "plumbline rules test"}
-	suites := map[string]*junitSuite{}
+	var order []*junit.Suite
+	suites := map[string]*junit.Suite{}
 	for _, r := range results {
 		s := suites[r.File]
 		if s == nil {
-			s = &junitSuite{Name: r.File}
+			s = &junit.Suite{Name: r.File}
 			suites[r.File] = s
-			all.Suites = append(all.Suites, s)
+			order = append(order, s)
 		}
-		c := junitCase{Name: r.Name, Class: r.File, File: r.File, Line: r.Line}
+		c := junit.Case{Name: r.Name, Class: r.File, File: r.File, Line: r.Line}
 		if !r.OK {
-			c.Failure = &junitFailure{"the rules that match are not the wanted ones", r.Message}
-			s.Failures++
-			all.Failures++
+			c.Failure = &junit.Failure{Message: "the rules that match are not the wanted ones", Text: r.Message}
 		}
-		s.Tests++
-		all.Tests++
-		s.Cases = append(s.Cases, c)
+		s.Add(c)
 	}
-	if _, err := io.WriteString(out, xml.Header); err != nil {
-		return err
+	all := junit.Suites{Name: "plumbline rules test"}
+	for _, s := range order {
+		all.Add(s)
 	}
-	enc := xml.NewEncoder(out)
-	enc.Indent("", "  ")
-	if err := enc.Encode(all); err != nil {
-		return err
-	}
-	_, err := io.WriteString(out, "\n")
-	return err
+	return junit.Write(out, all)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/plumbline-io/plumbline/cmd/internal/cli"
 	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/rule"
 )
@@ -140,11 +141,11 @@ func (f finding) text(b *strings.Builder, colour bool) {
 	if f.Severity == "error" {
 		code = red
 	}
-	fmt.Fprintf(b, "%s: %s: ", paint(colour, bold, fmt.Sprintf("%s:%d:%d", printable(f.File), f.Line, f.Column)), paint(colour, code, f.Severity))
+	fmt.Fprintf(b, "%s: %s: ", paint(colour, bold, fmt.Sprintf("%s:%d:%d", cli.Printable(f.File), f.Line, f.Column)), paint(colour, code, f.Severity))
 	if f.Rule != "" {
 		fmt.Fprintf(b, "rule %q: ", f.Rule)
 	}
-	b.WriteString(printable(f.Message) + "\n")
+	b.WriteString(cli.Printable(f.Message) + "\n")
 }
 
 // excerpt is the line of a problem and a caret below the place, "" if it is blank. Of a long line it is

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/plumbline-io/plumbline/cmd/internal/junit"
 	"github.com/plumbline-io/plumbline/pkg/rule"
 )
 
@@ -81,7 +82,7 @@ func TestJUnit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all junitSuites
+	var all junit.Suites
 	if err := xml.Unmarshal(b.Bytes(), &all); err != nil {
 		t.Fatalf("%v in\n%s", err, b.Bytes())
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/plumbline-io/plumbline/cmd/internal/cli"
 	"github.com/plumbline-io/plumbline/pkg/detect"
 	"github.com/plumbline-io/plumbline/pkg/rule"
 	"github.com/plumbline-io/plumbline/pkg/rulefile"
@@ -195,7 +196,7 @@ func (t *trials) print(out io.Writer, output string) error {
 		if r.OK {
 			continue
 		}
-		if _, err := fmt.Fprintf(out, "%s %s\n", paint(colour, red, "FAIL"), printable(r.Message)); err != nil {
+		if _, err := fmt.Fprintf(out, "%s %s\n", paint(colour, red, "FAIL"), cli.Printable(r.Message)); err != nil {
 			return err
 		}
 	}
@@ -219,7 +220,7 @@ func (t *trials) printCoverage(out io.Writer) error {
 	for _, c := range t.Coverage {
 		rows = append(rows, []string{c.Rule, strconv.Itoa(c.Matches), strconv.Itoa(c.Misses), fmt.Sprintf("%s:%d", c.File, c.Line)})
 		if c.Matches == 0 {
-			untested = append(untested, printable(c.Rule))
+			untested = append(untested, cli.Printable(c.Rule))
 		}
 	}
 	if err := newTable(out, "RULE", "MATCH", "NO MATCH", "DEFINED").print(rows); err != nil {

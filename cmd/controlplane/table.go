@@ -43,7 +43,7 @@ func (t *table) widen(row []string) {
 func (t *table) print(rows [][]string) error {
 	for _, row := range rows {
 		for i := range row {
-			row[i] = printable(row[i])
+			row[i] = cellText(row[i])
 		}
 		t.widen(row)
 	}
@@ -89,7 +89,8 @@ func colourOf(cell string) string {
 	return ""
 }
 
-func printable(s string) string {
+// cellText is fit for a terminal, and stands out where there is nothing.
+func cellText(s string) string {
 	if s == "" {
 		return "-"
 	}

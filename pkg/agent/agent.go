@@ -56,6 +56,7 @@ type Agent struct {
 	former        []*sensor.Pins // directories that earlier agents pinned in
 	pinDirs       []string       // what the next agent has to look into
 	left          []sensor.Left
+	successor     *successor
 	inherited     tallyByReason // losses that an earlier agent has not told
 	told          bool          // to stop: Run ended because its ctx did
 	started       time.Time
@@ -72,7 +73,7 @@ const saveEvery = 5 * time.Second
 func Open(cfg Config) (*Agent, error) {
 	a := &Agent{cfg: cfg, started: time.Now(), stream: newStream(), table: process.New(process.Config{})}
 	for _, open := range []func() error{
-		a.openHost, a.openRules, a.openSinks, a.openFalco, a.openMetrics, a.lockPins, a.openKernel, a.openPause,
+		a.openHost, a.openRules, a.openSinks, a.openFalco, a.openMetrics, a.lockPins, a.openSuccessor, a.openKernel, a.openPause,
 		a.openKernelRules, a.openRegistry, a.takeOver,
 	} {
 		if err := open(); err != nil {
@@ -222,7 +223,7 @@ func (a *Agent) Run(outer context.Context) error {
 	}
 	err = group.Wait()
 	a.told = outer.Err() != nil
-	return errors.Join(err, outputs(), delivery(), a.registry.Save())
+	return errors.Join(err, outputs(), delivery(), a.registry.Save(), a.successor.Save(a.registry))
 }
 
 // startOutputs runs the outputs beyond the end of Run's ctx, as startDelivery does. One that fails must
@@ -272,7 +273,7 @@ func (a *Agent) saveBaselines(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-			if err := errors.Join(a.registry.Save(), a.registry.Forget()); err != nil {
+			if err := errors.Join(a.registry.Save(), a.successor.Save(a.registry), a.registry.Forget()); err != nil {
 				a.cfg.Log.Error("save baselines", "error", err)
 			}
 		}

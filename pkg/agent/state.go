@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/plumbline-io/plumbline/pkg/wholefile"
 )
 
 // stateFile keeps a small value of type T for the next agent.
@@ -37,22 +39,8 @@ func (f stateFile[T]) Save(value T) error {
 	if err := os.MkdirAll(filepath.Dir(f.name), 0o700); err != nil {
 		return fmt.Errorf("make state directory: %w", err)
 	}
-	return replaceFile(f.name, append(data, '\n'))
-}
-
-// replaceFile writes a file as a whole: a crash leaves the old one or the new one.
-func replaceFile(name string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), ".new-")
-	if err != nil {
-		return fmt.Errorf("replace %s: %w", name, err)
-	}
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("replace %s: %w", name, err), os.Remove(f.Name()))
+	if err := wholefile.Write(f.name, append(data, '\n'), 0o600); err != nil {
+		return fmt.Errorf("save state: %w", err)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/plumbline-io/plumbline/pkg/baseline"
 	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/wholefile"
 	"github.com/plumbline-io/plumbline/pkg/workload"
 )
 
@@ -60,7 +61,7 @@ func (s *baselineStore) Load(workload string) (*baseline.Profile, event.Mode, er
 
 // Save replaces a workload's file as a whole: a crash leaves the old one or the new one.
 func (s *baselineStore) Save(workload string, p *baseline.Profile) error {
-	if err := replaceFile(s.file(workload), p.Marshal()); err != nil {
+	if err := wholefile.Write(s.file(workload), p.Marshal(), 0o600); err != nil {
 		return fmt.Errorf("save baseline of %q: %w", workload, err)
 	}
 	return nil

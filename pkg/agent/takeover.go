@@ -68,6 +68,9 @@ func (a *Agent) takeOver() error {
 			a.unpinned = err.Error()
 		}
 	}
+	if err := a.successor.Save(a.registry); err != nil {
+		a.cfg.Log.Error("keep the names of workloads for the next agent", "error", err)
+	}
 	for _, pins := range all {
 		left, err := pins.Left()
 		if err != nil {
@@ -95,6 +98,7 @@ func (a *Agent) pinOwn() error {
 	if err := a.kernel.Pin(a.pins); err != nil {
 		return errors.Join(err, a.pins.Abandon())
 	}
+	a.successor.Begin(a.pins.Name())
 	return nil
 }
 
@@ -111,6 +115,7 @@ func (a *Agent) readLeft() {
 		}
 	}
 	a.left = nil
+	a.successor.Read()
 	if err := a.closeFormer(); err != nil {
 		a.cfg.Log.Error("remove pin directory of an earlier agent", "error", err)
 	}
@@ -143,7 +148,7 @@ func (a *Agent) readOne(l sensor.Left) (events int, err error) {
 			return
 		}
 		events++
-		ev.Workload = a.registry.IDOf(ev.CgroupID) // the earlier agent counted them in another order
+		ev.Workload = a.whose(l.Name(), ev)
 		a.handle(ev)
 	})
 	if err != nil {

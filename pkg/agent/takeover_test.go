@@ -37,7 +37,7 @@ func TestTakeOverThatCannotPin(t *testing.T) {
 	if err := broken.Close(); err != nil { // what is closed cannot be pinned
 		t.Fatal(err)
 	}
-	a := &Agent{cfg: Config{PinDir: dir, StateDir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}, kernel: &kernelSide{shared: shared, process: broken}}
+	a := &Agent{cfg: Config{PinDir: dir, StateDir: t.TempDir(), Log: slog.New(slog.DiscardHandler)}, kernel: &kernelSide{shared: shared, process: broken}, successor: &successor{}, registry: newRegistry(registryConfig{})}
 	if err := errors.Join(a.lockPins(), a.takeOver()); err != nil {
 		t.Fatal(err)
 	}

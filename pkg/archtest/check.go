@@ -35,7 +35,7 @@ func allowed() map[string][]string {
 		"pkg/sensor/openssl":    append([]string{"pkg/accessor"}, sensor...),
 		"pkg/sensor/sensortest": sensor,
 		"pkg/enforce":           append([]string{"pkg/syscalls", "pkg/rule"}, sensor...),
-		"pkg/bus":               {"pkg/alert"},
+		"pkg/bus":               {"pkg/alert", "pkg/wholefile"},
 		"pkg/spool":             {"pkg/alert"},
 		"pkg/alertstore":        {"pkg/alert"},
 		"pkg/output":            {"pkg/alert"},
@@ -43,14 +43,17 @@ func allowed() map[string][]string {
 		"pkg/agent": {
 			"pkg/event", "pkg/alert", "pkg/process", "pkg/rule", "pkg/rulefile", "pkg/baseline", "pkg/detect", "pkg/sensor", "pkg/sensor/process",
 			"pkg/sensor/gotls", "pkg/sensor/gcpause", "pkg/sensor/openssl", "pkg/enforce", "pkg/workload", "pkg/identity", "pkg/bus",
-			"pkg/spool", "pkg/output", "pkg/falco", "pkg/telemetry", "rules",
+			"pkg/spool", "pkg/output", "pkg/falco", "pkg/telemetry", "pkg/wholefile", "rules",
 		},
 		"pkg/controlplane": {
 			"pkg/event", "pkg/alert", "pkg/rule", "pkg/baseline", "pkg/bus", "pkg/alertstore", "pkg/identity", "pkg/telemetry", "pkg/falco",
 		},
-		"cmd/agent": {"pkg/agent", "pkg/alert", "pkg/baseline", "pkg/event", "pkg/sensor", "cmd/internal/cli"},
+		"cmd/agent": {
+			"pkg/agent", "pkg/alert", "pkg/baseline", "pkg/event", "pkg/sensor", "pkg/wholefile", "cmd/internal/cli", "cmd/internal/junit",
+		},
 		"cmd/controlplane": {
-			"pkg/controlplane", "pkg/alert", "pkg/alertstore", "pkg/bus", "pkg/event", "pkg/rule", "pkg/rulefile", "pkg/detect", "rules", "cmd/internal/cli",
+			"pkg/controlplane", "pkg/alert", "pkg/alertstore", "pkg/bus", "pkg/event", "pkg/rule", "pkg/rulefile", "pkg/detect", "pkg/wholefile", "rules", "cmd/internal/cli",
+			"cmd/internal/junit",
 		},
 	}
 }

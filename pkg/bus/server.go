@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/plumbline-io/plumbline/pkg/wholefile"
 )
 
 const controlPlaneUser = "controlplane"
@@ -85,10 +87,7 @@ func makePassword(path string) error {
 	if _, err := rand.Read(b[:]); err != nil {
 		return fmt.Errorf("make password: %w", err)
 	}
-	if err := os.WriteFile(path+".new", []byte(base64.RawURLEncoding.EncodeToString(b[:])+"\n"), 0o600); err != nil {
-		return fmt.Errorf("write password: %w", err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := wholefile.Write(path, []byte(base64.RawURLEncoding.EncodeToString(b[:])+"\n"), 0o600); err != nil {
 		return fmt.Errorf("write password: %w", err)
 	}
 	return nil

@@ -50,6 +50,8 @@ func perform(name, dir string) int {
 		return hammer(port)
 	case name == "insist":
 		return insist(dir)
+	case name == loadName:
+		err = doLoad(dir)
 	case evades:
 		err = evade(evasion, dir)
 	case name == multipath:

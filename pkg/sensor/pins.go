@@ -150,6 +150,9 @@ func (p *Pins) Begin(now time.Time) error {
 	return nil
 }
 
+// Name of the directory that Begin made.
+func (p *Pins) Name() string { return filepath.Base(p.own) }
+
 // isPinName says whether an agent of any version has named a directory so.
 func isPinName(name string) bool {
 	name, isVersion := strings.CutPrefix(name, "v")

@@ -21,9 +21,9 @@ type row struct{ what, measured, target string }
 func main() {
 	bin := flag.String("bin", "bin", "directory of plumbline and plumbline-agent")
 	rounds := flag.Int("rounds", 7, "rounds of the execution benchmark")
-	only := flag.String("run", "", "only the parts that match: packages, executions, delivery, memory, vm")
+	only := flag.String("run", "", "only the parts that match: packages, executions, delivery, memory, pushdown, vm")
 	c := comparison{}
-	flag.StringVar(&c.kernels, "kernels", "6.12", "kernels of the part vm, comma-separated")
+	flag.StringVar(&c.kernels, "kernels", "6.12", "kernels of the parts pushdown and vm, comma-separated")
 	flag.StringVar(&c.agent, "agent", "test/bench/agents/plumbline.sh", "script of the agent under test in the part vm")
 	flag.StringVar(&c.with, "with", "", "further programs of this machine that the script needs there, comma-separated")
 	flag.StringVar(&c.loads, "loads", "", "only the loads of the part vm that match")
@@ -52,6 +52,7 @@ func run(ctx context.Context, c comparison, rounds int, only string) error {
 		{"executions", func() ([]row, error) { return executions(ctx, c.bin, rounds) }},
 		{"delivery", func() ([]row, error) { return delivery(ctx, c.bin) }},
 		{"memory", func() ([]row, error) { return memory(ctx, c.bin) }},
+		{"pushdown", func() ([]row, error) { return pushdown(ctx, c.kernels) }},
 		{"vm", func() ([]row, error) { return c.measure(ctx) }},
 	} {
 		if !wanted.MatchString(part.name) {

@@ -47,6 +47,15 @@ func TestStrict(t *testing.T) {
 			}
 		})
 	}
+	for text, want := range map[string]string{
+		"":                      "",
+		"\n":                    "\n",
+		"a\x1b[2J\nb\r\n\nc\td": "a\\x1b[2J\nb\\r\n\nc\\td",
+	} {
+		if got := PrintableLines(text); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
 }
 
 func TestFlagError(t *testing.T) {

@@ -66,6 +66,7 @@ func deeds() map[string]deed {
 		"bpf":         {none, func(int, []string) error { return loadProgram() }},
 		"io_uring":    {none, func(int, []string) error { return makeRing() }},
 		"userfaultfd": {none, func(int, []string) error { return call(unix.SYS_USERFAULTFD, 0, 0, 0) }},
+		"standstill":  {none, func(_ int, args []string) error { return standStill(args[0]) }},
 		"memory":      {none, func(_ int, args []string) error { return open(filepath.Join("/proc", args[0], "mem"), unix.O_WRONLY) }},
 	}
 }
