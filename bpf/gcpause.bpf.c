@@ -44,7 +44,7 @@ struct pause_state {
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 4096);	/* Go processes that stand still at one time */
 	__type(key, __u32);
 	__type(value, struct pause_state);
 } pauses_active SEC(".maps");

@@ -82,7 +82,7 @@ struct thread_state {
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 4096);	/* at one time */
 	__type(key, struct handshake_key);
 	__type(value, struct handshake_state);
 } handshakes_active SEC(".maps");
@@ -90,7 +90,7 @@ struct {
 /* Key: pid_tgid. Value: what the thread is handling. LRU as above. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 16384);
+	__uint(max_entries, 4096);	/* at one time */
 	__type(key, __u64);
 	__type(value, struct thread_state);
 } threads_active SEC(".maps");

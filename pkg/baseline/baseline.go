@@ -64,24 +64,19 @@ type Profile struct {
 
 // entry is what is known about one key.
 type entry struct {
-	partial     bool // seen running, its start was not observed
 	count       uint64
-	first, last time.Time
-	changed     time.Time // of an executable: ctime of its file on this node; zero: not known
+	first, last moment
+	changed     moment // of an executable: ctime of its file on this node
+	partial     bool   // seen running, its start was not observed
 }
 
 // fold adds what is known about the same key, or one that this one stands for.
 func (e *entry) fold(other *entry) {
 	e.count += other.count
 	e.partial = e.partial && other.partial
-	if other.first.Before(e.first) {
-		e.first = other.first
-	}
-	if other.last.After(e.last) {
-		e.last = other.last
-	}
-	if !e.changed.Equal(other.changed) {
-		e.changed = time.Time{} // of another node
+	e.first, e.last = min(e.first, other.first), max(e.last, other.last)
+	if e.changed != other.changed {
+		e.changed = 0 // of another node
 	}
 }
 
@@ -92,7 +87,7 @@ func (p *Profile) NoteFile(k event.Key, changed time.Time) (before time.Time) {
 	if e == nil {
 		return time.Time{}
 	}
-	before, e.changed = e.changed, changed.UTC()
+	before, e.changed = e.changed.Time(), momentOf(changed)
 	return before
 }
 
@@ -169,12 +164,12 @@ func (p *Profile) Observe(ev *event.Event, at time.Time) Outcome {
 // like a pattern is refused, because a file may well be called "**": patterns come from Parse and
 // Generalise.
 func (p *Profile) Add(k event.Key, partial bool, at time.Time) Outcome {
-	return p.add(k, entry{partial: partial, count: 1, first: at, last: at}, p.learning())
+	return p.add(k, entry{partial: partial, count: 1, first: momentOf(at), last: momentOf(at)}, p.learning())
 }
 
 // AddLate is Add of a key that was seen before a promotion, and is told only now.
 func (p *Profile) AddLate(k event.Key, at time.Time) Outcome {
-	return p.add(k, entry{count: 1, first: at, last: at}, !p.frozen)
+	return p.add(k, entry{count: 1, first: momentOf(at), last: momentOf(at)}, !p.frozen)
 }
 
 func (p *Profile) add(k event.Key, seen entry, learning bool) Outcome {
@@ -198,7 +193,7 @@ func (p *Profile) add(k event.Key, seen entry, learning bool) Outcome {
 		p.full = p.full.With(k.Op.Dimension())
 		return Full
 	}
-	p.novelty, p.lastNovelty = p.novelty || isHeld(k), seen.last
+	p.novelty, p.lastNovelty = p.novelty || isHeld(k), seen.last.Time()
 	if isWide(k) { // port 0
 		p.settle() // so that the order of what was seen does not show
 	}

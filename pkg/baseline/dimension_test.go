@@ -173,7 +173,7 @@ func list(t testing.TB, keys ...event.Key) *Profile {
 	t.Helper()
 	p := New("w", "unit", event.AllDimensions)
 	for i, k := range keys {
-		if err := check(k); err != nil || !p.insert(k, entry{count: 1, partial: i%5 == 3, first: noon, last: noon}) {
+		if err := check(k); err != nil || !p.insert(k, entry{count: 1, partial: i%5 == 3, first: momentOf(noon), last: momentOf(noon)}) {
 			t.Fatalf("insert %s: %v", k, err)
 		}
 	}

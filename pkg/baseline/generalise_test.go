@@ -199,7 +199,7 @@ func TestGeneraliseProperties(t *testing.T) {
 		}
 		p := New("w", "unit", event.AllDimensions)
 		for k := range keys {
-			p.insert(k, entry{count: 1, first: noon, last: noon})
+			p.insert(k, entry{count: 1, first: momentOf(noon), last: momentOf(noon)})
 		}
 		again := p.Clone()
 		told := fmt.Sprint(p.Generalise())

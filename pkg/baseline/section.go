@@ -233,9 +233,6 @@ func (r *reader) counts(p *Profile, n *yaml.Node, field string, seen map[*entry]
 	default:
 		seen[e] = true
 		r.decode(m["count"], &e.count)
-		r.decode(m["first"], &e.first)
-		r.decode(m["last"], &e.last)
-		r.decode(m["changed"], &e.changed)
-		e.changed = e.changed.UTC()
+		e.first, e.last, e.changed = r.moment(m["first"]), r.moment(m["last"]), r.moment(m["changed"])
 	}
 }

@@ -97,7 +97,7 @@ func (p *Profile) Marshal() []byte {
 	for _, k := range keys {
 		e := p.entries[k]
 		d.Observed.Entries = append(d.Observed.Entries, observedEntry{
-			Key: k.String(), Count: e.count, First: seconds(e.first), Last: seconds(e.last), Changed: e.changed,
+			Key: k.String(), Count: e.count, First: seconds(e.first.Time()), Last: seconds(e.last.Time()), Changed: e.changed.Time(),
 		})
 	}
 	return append([]byte(p.head()), encode(d)...)

@@ -122,11 +122,11 @@ const (
 // same thing exactly if they are equal.
 type Key struct {
 	Op       Operation
-	Path     string       // OnPath. A final "/**" stands for everything below.
 	Protocol Protocol     // OnAddress
-	Address  netip.Prefix // OnAddress; not valid: any
 	Port     uint16       // OnAddress; 0: any
 	Value    uint32       // OnNumber
+	Path     string       // OnPath. A final "/**" stands for everything below.
+	Address  netip.Prefix // OnAddress; not valid: any
 }
 
 // String is the key in one line, as alerts and explain show it.
