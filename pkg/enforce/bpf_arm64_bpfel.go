@@ -44,7 +44,10 @@ type bpfAccessEvent struct {
 	PathFacts uint8
 	Address   [16]uint8
 	Comm      [16]int8
-	Path      [256]int8
+	Detail    uint32
+	SaidLen   uint16
+	Reserved  uint16
+	Path      [512]int8
 }
 
 type bpfAddressPattern struct {
