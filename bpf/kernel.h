@@ -303,9 +303,7 @@ struct cred {
 	kuid_t uid;
 	kgid_t gid;
 	kuid_t euid;
-	struct capability_set cap_inheritable;
-	struct capability_set cap_permitted;
-	struct capability_set cap_effective;
+	struct capability_set cap_inheritable;	/* permitted and effective stand behind it */
 };
 
 struct tty_driver {

@@ -24,9 +24,9 @@ type accessHead struct {
 	Header      sensor.Header
 	StartTicks  uint64
 	Inode       uint64
+	Inheritable uint64
 	Permitted   uint64
 	Effective   uint64
-	Inheritable uint64
 	Device      uint32
 	Value       uint32
 	Repeated    uint32
@@ -44,7 +44,7 @@ type accessHead struct {
 var (
 	_ = [1]struct{}{}[unsafe.Sizeof(accessHead{})-unsafe.Offsetof(bpfAccessEvent{}.Path)]
 	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.StartTicks)-unsafe.Offsetof(bpfAccessEvent{}.StartTicks)]
-	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.Permitted)-unsafe.Offsetof(bpfAccessEvent{}.Capabilities)]
+	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.Inheritable)-unsafe.Offsetof(bpfAccessEvent{}.Capabilities)]
 	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.Repeated)-unsafe.Offsetof(bpfAccessEvent{}.Repeated)]
 	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.PathFacts)-unsafe.Offsetof(bpfAccessEvent{}.PathFacts)]
 	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.Comm)-unsafe.Offsetof(bpfAccessEvent{}.Comm)]

@@ -32,9 +32,9 @@ type bpfAccessEvent struct {
 	Inode        uint64
 	Capabilities struct {
 		_           structs.HostLayout
+		Inheritable uint64
 		Permitted   uint64
 		Effective   uint64
-		Inheritable uint64
 	}
 	Device    uint32
 	Value     uint32

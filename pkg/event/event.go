@@ -126,7 +126,8 @@ type Membership struct {
 	Group   uint32 // of the process group's leader, likewise
 	TTY     uint32 // device number of the terminal that controls the session, as /proc/PID/stat field 7; 0: none
 
-	Namespace uint64 // when the first process of its pid namespace was started, clock ticks since boot; 0: not known
+	// When the first process of its pid namespace was started, clock ticks since boot; 0: not known, or the initial one.
+	Namespace uint64
 }
 
 // Capabilities are what a thread may do, with a bit for each of capabilities(7).
