@@ -67,6 +67,8 @@ type step struct {
 		Unlinked bool   `yaml:"unlinked"`
 		Detached bool   `yaml:"detached"`
 		Script   bool   `yaml:"script"`
+		Upper    bool   `yaml:"upper"`
+		TTY      uint32 `yaml:"tty"` // device number, 0: none
 	} `yaml:"exec"`
 	Handshake struct {
 		Library      string    `yaml:"library"`
@@ -217,7 +219,8 @@ func (t *step) event() (ev event.Event, err error) {
 	}
 	ev.Exec = event.ExecInfo{
 		Path: x.Path, Filename: x.Filename, Args: x.Args, Cwd: x.Cwd, Comm: x.Comm, UID: x.UID,
-		Unlinked: x.Unlinked, Detached: x.Detached, Script: x.Script,
+		Unlinked: x.Unlinked, Detached: x.Detached, Script: x.Script, Upper: x.Upper,
+		Membership: event.Membership{VPID: 4711, Group: 4711, Session: 4711, TTY: x.TTY},
 	}
 	ev.Handshake = event.HandshakeInfo{
 		OK: h.OK, Version: h.Version, Suite: h.Suite, Group: h.Group, Alert: -1, VerifyResult: h.Verify, Reason: h.Reason,
