@@ -56,10 +56,11 @@ struct {
 
 #define ARGS(args...) args
 
-static __always_inline void tell_exec(struct question *q, struct answer *a)
+static __always_inline void tell_exec(struct question *q, struct answer *a, struct linux_binprm *bprm)
 {
 	struct exec_event *e = &q->place->exec;
 
+	describe_beside(e, (void *)bpf_get_current_task(), bprm);
 	e->repeated = a->repeated > 0xffff ? 0xffff : a->repeated;
 	e->header = EVENT_HEADER(EVENT_EXEC_CHECK, a->verdict, q->hook, q->subject, EXEC_FIXED_BYTES);
 	e->header.rule_id = a->rule;
@@ -92,7 +93,7 @@ static __always_inline int check_exec(struct linux_binprm *bprm, __u8 hook)
 	q.place->access.path_len = e->path_len;
 	decide_path(&q, &answer);
 	if (answer.news)
-		tell_exec(&q, &answer);
+		tell_exec(&q, &answer, bprm);
 	leave_place(q.place, q.who);
 	return verdict_of(&answer);
 }

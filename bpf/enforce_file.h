@@ -13,6 +13,7 @@
 #define VM_EXEC 0x4		/* include/linux/mm.h */
 #define S_IFMT 0170000		/* include/uapi/linux/stat.h */
 #define S_IFDIR 0040000
+#define S_IFLNK 0120000
 #define SB_KERNMOUNT (1 << 22)	/* include/linux/fs.h */
 
 /*
@@ -159,17 +160,23 @@ static __noinline int check_path(struct question *q, struct dentry *dentry, stru
 	return result(verdict_of(&answer));
 }
 
-/* The same for one who may be out of scope, or not held in this. */
-static __always_inline int check_tree(__u8 hook, enum operation op, struct dentry *dentry,
-				      struct vfsmount *mnt, bool is_new)
+/* The same for one who may be out of scope, or not held in this; with a detail, and what the caller said. */
+static __always_inline int check_detail(__u8 hook, enum operation op, struct dentry *dentry, struct vfsmount *mnt,
+					bool is_new, __u32 detail, const char *said)
 {
-	struct question q = { .op = op, .hook = hook, .who = bpf_get_current_pid_tgid() };
+	struct question q = { .op = op, .hook = hook, .who = bpf_get_current_pid_tgid(), .detail = detail, .said = said };
 	struct subject subject;
 
 	if (!current_subject(&subject) || !is_asked(&subject, op))
 		return 0;	/* allow: out of scope, the agent, or not ours to hold */
 	q.subject = &subject;
 	return check_path(&q, dentry, mnt, is_new, NULL);
+}
+
+static __always_inline int check_tree(__u8 hook, enum operation op, struct dentry *dentry,
+				      struct vfsmount *mnt, bool is_new)
+{
+	return check_detail(hook, op, dentry, mnt, is_new, 0, NULL);
 }
 
 /* A file with several names is never known by its inode: under which of them was it allowed? */
@@ -182,7 +189,10 @@ static __always_inline bool has_one_name(struct inode *inode)
 static __always_inline int check_file(struct subject *subject, struct file *file, __u64 uses, __u8 hook,
 				      __u8 *all_known)
 {
-	struct question q = { .hook = hook, .who = bpf_get_current_pid_tgid(), .subject = subject };
+	struct question q = {
+		.hook = hook, .who = bpf_get_current_pid_tgid(), .subject = subject,
+		.detail = BPF_CORE_READ(file, f_flags) | DETAIL_TOLD,
+	};
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	struct vfsmount *mnt = BPF_CORE_READ(file, f_path.mnt);
 	bool layer = is_layer(mnt);
@@ -335,19 +345,26 @@ static __always_inline int on_file_mprotect(__u8 hook, struct vm_area_struct *vm
 
 ENFORCE(file_mprotect, ARGS(vma, prot), struct vm_area_struct *vma, unsigned long reqprot, unsigned long prot)
 
-static __always_inline int on_path_mknod(__u8 hook, const struct path *dir, struct dentry *dentry)
+/* Something is made, of this type and with these permissions. */
+static __always_inline int on_create(__u8 hook, const struct path *dir, struct dentry *dentry, __u32 mode,
+				     const char *target)
 {
-	return check_tree(hook, OP_CREATE, dentry, BPF_CORE_READ(dir, mnt), true);
+	return check_detail(hook, OP_CREATE, dentry, BPF_CORE_READ(dir, mnt), true, DETAIL_TOLD | mode, target);
 }
 
-static __always_inline int on_path_mkdir(__u8 hook, const struct path *dir, struct dentry *dentry)
+static __always_inline int on_path_mknod(__u8 hook, const struct path *dir, struct dentry *dentry, unsigned short mode)
 {
-	return check_tree(hook, OP_CREATE, dentry, BPF_CORE_READ(dir, mnt), true);
+	return on_create(hook, dir, dentry, mode, NULL);
 }
 
-static __always_inline int on_path_symlink(__u8 hook, const struct path *dir, struct dentry *dentry)
+static __always_inline int on_path_mkdir(__u8 hook, const struct path *dir, struct dentry *dentry, unsigned short mode)
 {
-	return check_tree(hook, OP_CREATE, dentry, BPF_CORE_READ(dir, mnt), true);
+	return on_create(hook, dir, dentry, S_IFDIR | mode, NULL);
+}
+
+static __always_inline int on_path_symlink(__u8 hook, const struct path *dir, struct dentry *dentry, const char *target)
+{
+	return on_create(hook, dir, dentry, S_IFLNK | 0777, target);
 }
 
 static __always_inline int on_path_unlink(__u8 hook, const struct path *dir, struct dentry *dentry)
@@ -362,12 +379,13 @@ static __always_inline int on_path_rmdir(__u8 hook, const struct path *dir, stru
 
 static __always_inline int on_path_truncate(__u8 hook, const struct path *path)
 {
-	return check_tree(hook, OP_WRITE, BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt), false);
+	return check_detail(hook, OP_WRITE, BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt), false, O_TRUNC, NULL);
 }
 
-static __always_inline int on_path_chmod(__u8 hook, const struct path *path)
+static __always_inline int on_path_chmod(__u8 hook, const struct path *path, unsigned short mode)
 {
-	return check_tree(hook, OP_ATTRIBUTES, BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt), false);
+	return check_detail(hook, OP_ATTRIBUTES, BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt), false,
+			    DETAIL_TOLD | mode, NULL);
 }
 
 static __always_inline int on_path_chown(__u8 hook, const struct path *path)
@@ -395,13 +413,13 @@ static __always_inline int on_path_rename(__u8 hook, const struct path *old_dir,
 	       check_tree(hook, OP_RENAME, new, BPF_CORE_READ(new_dir, mnt), true);
 }
 
-ENFORCE(path_mknod, ARGS(dir, dentry), const struct path *dir, struct dentry *dentry)
-ENFORCE(path_mkdir, ARGS(dir, dentry), const struct path *dir, struct dentry *dentry)
-ENFORCE(path_symlink, ARGS(dir, dentry), const struct path *dir, struct dentry *dentry)
+ENFORCE(path_mknod, ARGS(dir, dentry, mode), const struct path *dir, struct dentry *dentry, unsigned short mode)
+ENFORCE(path_mkdir, ARGS(dir, dentry, mode), const struct path *dir, struct dentry *dentry, unsigned short mode)
+ENFORCE(path_symlink, ARGS(dir, dentry, target), const struct path *dir, struct dentry *dentry, const char *target)
 ENFORCE(path_unlink, ARGS(dir, dentry), const struct path *dir, struct dentry *dentry)
 ENFORCE(path_rmdir, ARGS(dir, dentry), const struct path *dir, struct dentry *dentry)
 ENFORCE(path_truncate, path, const struct path *path)
-ENFORCE(path_chmod, path, const struct path *path)
+ENFORCE(path_chmod, ARGS(path, mode), const struct path *path, unsigned short mode)
 ENFORCE(path_chown, path, const struct path *path)
 ENFORCE(path_chroot, path, const struct path *path)
 ENFORCE(path_link, ARGS(old, dir, new), struct dentry *old, const struct path *dir, struct dentry *new)

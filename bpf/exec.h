@@ -13,7 +13,7 @@
 struct exec_event {
 	struct event_header header;
 	__u64 start_ticks;	/* as /proc/PID/stat field 22: 100 a second since boot */
-	__u64 namespace_ticks;	/* likewise, of the first process in its innermost pid namespace */
+	__u64 namespace_ticks;	/* likewise, of the first process in its pid namespace; 0: it is the initial one */
 	__u64 inode;
 	__u64 changed_ns;	/* the inode's ctime, nanoseconds since 1970: of content, attributes or name */
 	__u64 modified_ns;	/* its mtime, likewise: of content */
@@ -88,34 +88,61 @@ static __always_inline bool is_upper(struct inode *inode)
 	return upper && BPF_CORE_READ(upper, d_inode);
 }
 
-/* Everything but header, args and cwd; the same for an attempt and for the new image. */
+/* What the process belongs to. */
+static __always_inline void describe_membership(struct exec_event *e, struct task_struct *task)
+{
+	struct signal_struct *signal = BPF_CORE_READ(task, signal);
+	struct pid *pids[3];	/* from PIDTYPE_TGID to PIDTYPE_SID */
+	__u32 level;
+
+	bpf_probe_read_kernel(pids, sizeof(pids), (void *)signal + bpf_core_field_offset(struct signal_struct, pids) +
+						  PIDTYPE_TGID * sizeof(pids[0]));
+	e->vpid = bpf_get_current_pid_tgid() >> 32;
+	e->namespace_ticks = 0;
+	level = BPF_CORE_READ(pids[0], level);
+	if (level) {
+		struct upid *upid = upid_at(pids[0], level);
+
+		e->vpid = BPF_CORE_READ(upid, nr);
+		e->namespace_ticks = start_ticks(BPF_CORE_READ(upid, ns, child_reaper));
+	}
+	e->group = outermost_number(pids[1]);
+	e->session = outermost_number(pids[2]);
+	e->tty = terminal_of(signal);
+}
+
+/* What nothing is decided by. */
+static __always_inline void describe_beside(struct exec_event *e, struct task_struct *task, struct linux_binprm *bprm)
+{
+	struct inode *inode = BPF_CORE_READ(bprm, file, f_inode);
+
+	describe_membership(e, task);
+	read_capabilities(&e->capabilities, task);
+	e->modified_ns = modified_at(inode);
+	if (is_upper(inode))
+		e->flags |= EXEC_UPPER;
+}
+
+/* Everything but header, args, cwd and what is beside; the same for an attempt and for the new image. */
 static __always_inline void describe_exec(struct exec_event *e, struct walk *w,
 					  struct task_struct *task, struct linux_binprm *bprm)
 {
 	const char *filename = BPF_CORE_READ(bprm, filename);
 	struct file *file = BPF_CORE_READ(bprm, file);
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
 	struct fs_struct *fs = BPF_CORE_READ(task, fs);
 	long len;
 
 	e->start_ticks = start_ticks(task);
 	e->ppid = BPF_CORE_READ(task, real_parent, tgid);
 	e->uid = (__u32)bpf_get_current_uid_gid();
-	e->inode = BPF_CORE_READ(file, f_inode, i_ino);
-	e->changed_ns = changed_at(BPF_CORE_READ(file, f_inode));
-	e->modified_ns = modified_at(BPF_CORE_READ(file, f_inode));
-	e->device = BPF_CORE_READ(file, f_inode, i_sb, s_dev);
-	e->vpid = innermost_number(task);
-	e->namespace_ticks = namespace_ticks(task);
-	e->session = outermost_number(BPF_CORE_READ(task, signal, pids[PIDTYPE_SID]));
-	e->group = outermost_number(BPF_CORE_READ(task, signal, pids[PIDTYPE_PGID]));
-	e->tty = terminal_of(task);
-	read_capabilities(&e->capabilities, task);
+	e->inode = BPF_CORE_READ(inode, i_ino);
+	e->changed_ns = changed_at(inode);
+	e->device = BPF_CORE_READ(inode, i_sb, s_dev);
 	e->cwd_len = 0;
 	e->args_len = 0;
 	e->repeated = 0;
 	e->flags = BPF_CORE_READ(bprm, interp) == filename ? 0 : EXEC_SCRIPT;
-	if (is_upper(BPF_CORE_READ(file, f_inode)))
-		e->flags |= EXEC_UPPER;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 	len = bpf_probe_read_kernel_str(e->filename, sizeof(e->filename), filename);
 	e->filename_len = len > 0 ? len - 1 : 0;

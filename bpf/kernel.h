@@ -201,6 +201,14 @@ struct backing_file {
 	struct path user_path;
 };
 
+struct filename {
+	const char *name;
+};
+
+struct nameidata {
+	struct filename *name;
+};
+
 struct fs_struct {
 	struct path root;
 	struct path pwd;
@@ -295,9 +303,7 @@ struct cred {
 	kuid_t uid;
 	kgid_t gid;
 	kuid_t euid;
-	struct capability_set cap_inheritable;
-	struct capability_set cap_permitted;
-	struct capability_set cap_effective;
+	struct capability_set cap_inheritable;	/* permitted and effective stand behind it */
 };
 
 struct tty_driver {
@@ -340,6 +346,7 @@ struct task_struct {
 	struct fs_struct *fs;
 	struct css_set *cgroups;
 	const struct cred *cred;
+	struct nameidata *nameidata;	/* while a path is looked up */
 	struct signal_struct *signal;
 	__u64 self_exec_id;	/* changes with every exec */
 	char comm[TASK_COMM_LEN];

@@ -77,7 +77,7 @@ static __always_inline __u32 dimension_bit(enum operation op)
 #define PTRACE_KEY_ATTACH 2
 #define PTRACE_KEY_OTHER (1 << 8)	/* the other process is in another workload */
 
-/* Sent up to .path, then path_len bytes of it. */
+/* Sent up to .path, then path_len and said_len bytes of it. */
 struct access_event {
 	struct event_header header;
 	__u64 start_ticks;	/* of the process */
@@ -91,7 +91,12 @@ struct access_event {
 	__u8 path_facts;	/* PATH_* */
 	__u8 address[16];	/* IPv4 as ::ffff:a.b.c.d */
 	char comm[TASK_COMM_LEN];
-	char path[PATH_BYTES];
+	__u32 detail;		/* with DETAIL_TOLD: of OP_READ and OP_WRITE the flags of open(2), of OP_CREATE and chmod the mode */
+	__u16 said_len;
+	__u16 reserved;
+	char path[2 * PATH_BYTES];	/* and what the caller wrote: the path that it opened, or a symbolic link's target */
 };
+
+#define DETAIL_TOLD (1U << 31)	/* neither a flag of open(2) nor a part of a mode */
 
 #define ACCESS_FIXED_BYTES __builtin_offsetof(struct access_event, path)

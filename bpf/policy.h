@@ -215,6 +215,8 @@ struct question {
 	enum operation op;
 	__u8 hook;
 	__u8 nameless;		/* not 0: a path that no baseline may hold */
+	__u32 detail;		/* as of struct access_event */
+	const char *said;	/* likewise, in the kernel's memory; NULL: nothing, or the path that is being opened */
 };
 
 struct answer {
@@ -491,6 +493,16 @@ struct {
 	__type(value, struct telling);
 } told_to_rules SEC(".maps");
 
+#define O_TRUNC 01000		/* include/uapi/asm-generic/fcntl.h */
+
+/* The part of the detail that makes an operation another one to rules. Opening a file to truncate it is told twice. */
+static __always_inline __u32 manner(struct question *q)
+{
+	if (q->op == OP_READ || q->op == OP_WRITE)
+		return q->detail & O_TRUNC;
+	return q->op == OP_ATTRIBUTES ? q->detail : 0;
+}
+
 /*
  * What is not to be told again at once: an operation on the same thing by the same program in the same
  * process, since rules may ask who acts, under the same rules.
@@ -500,7 +512,7 @@ static __always_inline __u64 rule_topic(struct question *q, const __u64 *thing, 
 	struct task_struct *task = (void *)bpf_get_current_task();
 	__u64 topic = mix(known_secret ^ q->who >> 32 ^ (__u64)q->op << 32);
 
-	topic = mix(topic ^ BPF_CORE_READ(task, self_exec_id)) ^ rules;
+	topic = mix(topic ^ BPF_CORE_READ(task, self_exec_id) ^ (__u64)manner(q) << 32) ^ rules;
 	for (__u32 i = 0; i < words; i++)
 		topic = mix(topic ^ thing[i]);
 	return topic;
@@ -641,7 +653,7 @@ static __always_inline void tell_access(struct question *q, struct answer *a)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct access_event *e = &q->place->access;
-	__u32 bytes = ACCESS_FIXED_BYTES + (e->path_len & (PATH_BYTES - 1));
+	__u32 bytes = ACCESS_FIXED_BYTES + (e->path_len & (PATH_BYTES - 1)) + (e->said_len & (PATH_BYTES - 1));
 
 	e->header = (struct event_header){
 		.ktime_ns = bpf_ktime_get_ns(), .cgroup_id = q->subject->cgroup_id,
@@ -659,6 +671,29 @@ static __always_inline void tell_access(struct question *q, struct answer *a)
 		count_lost(EVENT_ACCESS);
 }
 
+/* What the caller called the file that it opens, NULL if nothing is opened by name. */
+static __always_inline const char *opened_name(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return BPF_CORE_READ(task, nameidata, name, name);
+}
+
+/* Puts behind the path what the caller said. */
+static __always_inline void add_said(struct question *q)
+{
+	struct access_event *e = &q->place->access;
+	const char *said = q->said;
+	long len = 0;
+
+	e->detail = q->detail;
+	if (q->detail & DETAIL_TOLD && (q->op == OP_READ || q->op == OP_WRITE))
+		said = opened_name();
+	if (said)
+		len = bpf_probe_read_kernel_str(&e->path[e->path_len & (PATH_BYTES - 1)], PATH_BYTES, said);
+	e->said_len = len > 0 ? len - 1 : 0;
+}
+
 static __always_inline void tell_path(struct question *q, struct answer *a)
 {
 	struct place *p = q->place;
@@ -666,6 +701,7 @@ static __always_inline void tell_path(struct question *q, struct answer *a)
 	__builtin_memcpy(p->access.path, p->path.path, PATH_BYTES);
 	__builtin_memset(p->access.address, 0, sizeof(p->access.address));
 	p->access.value = 0;
+	add_said(q);
 	tell_access(q, a);
 }
 
@@ -677,6 +713,8 @@ static __always_inline void tell_fact(struct question *q, struct answer *a)
 	p->access.value = p->fact.value;
 	p->access.path_len = 0;
 	p->access.path_facts = 0;
+	p->access.detail = 0;
+	p->access.said_len = 0;
 	tell_access(q, a);
 }
 

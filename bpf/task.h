@@ -22,33 +22,19 @@ static __always_inline __u32 outermost_number(struct pid *pid)
 	return BPF_CORE_READ(upid, nr);
 }
 
-/* The process in the innermost pid namespace of the task. */
-static __always_inline struct upid *innermost(struct task_struct *task)
-{
-	struct pid *pid = BPF_CORE_READ(task, signal, pids[PIDTYPE_TGID]);
-
-	return upid_at(pid, BPF_CORE_READ(pid, level));
-}
-
+/* The number of a process in its innermost namespace. */
 static __always_inline __u32 innermost_number(struct task_struct *task)
 {
-	struct upid *upid = innermost(task);
+	struct pid *pid = BPF_CORE_READ(task, signal, pids[PIDTYPE_TGID]);
+	struct upid *upid = upid_at(pid, BPF_CORE_READ(pid, level));
 
 	return BPF_CORE_READ(upid, nr);
 }
 
-/* When the first process of that namespace was started, as start_ticks(). */
-static __always_inline __u64 namespace_ticks(struct task_struct *task)
-{
-	struct upid *upid = innermost(task);
-
-	return start_ticks(BPF_CORE_READ(upid, ns, child_reaper));
-}
-
 /* The terminal that controls a task's session, as /proc/PID/stat field 7 has it; 0: none. */
-static __always_inline __u32 terminal_of(struct task_struct *task)
+static __always_inline __u32 terminal_of(struct signal_struct *signal)
 {
-	struct tty_struct *tty = BPF_CORE_READ(task, signal, tty);
+	struct tty_struct *tty = BPF_CORE_READ(signal, tty);
 	__u32 major, minor;
 
 	if (!tty)
@@ -58,17 +44,16 @@ static __always_inline __u32 terminal_of(struct task_struct *task)
 	return (minor & 0xff) | major << 8 | (minor & ~0xffU) << 12;	/* new_encode_dev() */
 }
 
+/* As they stand in struct cred, one behind the other. */
 struct capabilities {
-	__u64 permitted;	/* a bit for each, see capabilities(7) */
+	__u64 inheritable;	/* a bit for each, see capabilities(7) */
+	__u64 permitted;
 	__u64 effective;
-	__u64 inheritable;
 };
 
 static __always_inline void read_capabilities(struct capabilities *c, struct task_struct *task)
 {
 	const struct cred *cred = BPF_CORE_READ(task, cred);
 
-	bpf_core_read(&c->permitted, sizeof(c->permitted), &cred->cap_permitted);
-	bpf_core_read(&c->effective, sizeof(c->effective), &cred->cap_effective);
-	bpf_core_read(&c->inheritable, sizeof(c->inheritable), &cred->cap_inheritable);
+	bpf_probe_read_kernel(c, sizeof(*c), (void *)cred + bpf_core_field_offset(struct cred, cap_inheritable));
 }

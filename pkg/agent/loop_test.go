@@ -58,7 +58,7 @@ func execRecord(path, args string) []byte {
 	le.PutUint64(b[40:], 5)  // start
 	le.PutUint64(b[64:], 77) // changed
 	le.PutUint64(b[72:], 76) // modified
-	le.PutUint64(b[88:], 2)  // effective capabilities
+	le.PutUint64(b[96:], 2)  // effective capabilities
 	le.PutUint32(b[108:], 1) // parent
 	le.PutUint32(b[116:], 3) // in its pid namespace
 	le.PutUint32(b[128:], 9) // terminal

@@ -86,6 +86,7 @@ func (d *Detector) Stats() Stats {
 func (d *Detector) Observe(ev *event.Event, w *Subject, out []alert.Alert) []alert.Alert {
 	d.set = d.rules.Load()
 	d.env.Event = ev
+	d.env.Number++
 	d.env.Workload = rule.Workload{Name: w.Name, Kind: w.Kind, ContainerID: w.ContainerID, SPIFFEID: w.SPIFFEID}
 	d.env.Wall = d.cfg.Wall(ev.Ktime).UnixNano()
 	switch {

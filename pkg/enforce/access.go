@@ -24,9 +24,9 @@ type accessHead struct {
 	Header      sensor.Header
 	StartTicks  uint64
 	Inode       uint64
+	Inheritable uint64
 	Permitted   uint64
 	Effective   uint64
-	Inheritable uint64
 	Device      uint32
 	Value       uint32
 	Repeated    uint32
@@ -35,16 +35,20 @@ type accessHead struct {
 	PathFacts   uint8
 	Address     [16]uint8
 	Comm        [16]byte
+	Detail      uint32
+	SaidLen     uint16
+	_           uint16
 }
 
 // A difference from the generated layout does not compile.
 var (
 	_ = [1]struct{}{}[unsafe.Sizeof(accessHead{})-unsafe.Offsetof(bpfAccessEvent{}.Path)]
 	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.StartTicks)-unsafe.Offsetof(bpfAccessEvent{}.StartTicks)]
-	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.Permitted)-unsafe.Offsetof(bpfAccessEvent{}.Capabilities)]
+	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.Inheritable)-unsafe.Offsetof(bpfAccessEvent{}.Capabilities)]
 	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.Repeated)-unsafe.Offsetof(bpfAccessEvent{}.Repeated)]
 	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.PathFacts)-unsafe.Offsetof(bpfAccessEvent{}.PathFacts)]
 	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.Comm)-unsafe.Offsetof(bpfAccessEvent{}.Comm)]
+	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.SaidLen)-unsafe.Offsetof(bpfAccessEvent{}.SaidLen)]
 )
 
 // Flags of path_facts; bpf2go does not carry macros.
@@ -52,6 +56,7 @@ const (
 	pathTruncated = 1
 	pathUnlinked  = 2
 	pathDetached  = 4
+	detailTold    = 1 << 31
 )
 
 func decodeAccess(raw []byte, ev *event.Event) error {
@@ -60,8 +65,9 @@ func decodeAccess(raw []byte, ev *event.Event) error {
 		return fmt.Errorf("decode access: %d bytes, want at least %d", len(raw), fixed)
 	}
 	r := (*accessHead)(unsafe.Pointer(unsafe.SliceData(raw)))
-	if fixed+uintptr(r.PathLen) > uintptr(len(raw)) {
-		return fmt.Errorf("decode access: path of %d bytes ends beyond the record of %d", r.PathLen, len(raw))
+	end := fixed + uintptr(r.PathLen)
+	if end+uintptr(r.SaidLen) > uintptr(len(raw)) {
+		return fmt.Errorf("decode access: texts of %d and %d bytes end beyond the record of %d", r.PathLen, r.SaidLen, len(raw))
 	}
 	op := event.Operation(r.Operation)
 	a := event.AccessInfo{
@@ -77,6 +83,12 @@ func decodeAccess(raw []byte, ev *event.Event) error {
 	default:
 		return fmt.Errorf("decode access: unknown operation %d", r.Operation)
 	}
+	if r.Detail&detailTold != 0 {
+		addDetail(&a, op, r.Detail&^detailTold)
+	}
+	if r.SaidLen > 0 {
+		a.Said = unsafe.String(unsafe.SliceData(raw[end:]), int(r.SaidLen))
+	}
 	comm := raw[unsafe.Offsetof(r.Comm):][:len(r.Comm)]
 	for n, c := range comm {
 		if c == 0 {
@@ -87,4 +99,15 @@ func decodeAccess(raw []byte, ev *event.Event) error {
 	a.Comm = unsafe.String(unsafe.SliceData(comm), len(comm))
 	ev.Access = a
 	return nil
+}
+
+func addDetail(a *event.AccessInfo, op event.Operation, detail uint32) {
+	switch op {
+	case event.OpRead, event.OpWrite:
+		a.Detailed, a.OpenFlags = true, detail
+	case event.OpCreate:
+		a.Detailed, a.Mode = true, detail
+	case event.OpAttributes:
+		a.Detailed, a.Mode = true, detail&0o7777 // the type that chmod(2) is called with does not count
+	}
 }

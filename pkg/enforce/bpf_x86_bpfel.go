@@ -32,9 +32,9 @@ type bpfAccessEvent struct {
 	Inode        uint64
 	Capabilities struct {
 		_           structs.HostLayout
+		Inheritable uint64
 		Permitted   uint64
 		Effective   uint64
-		Inheritable uint64
 	}
 	Device    uint32
 	Value     uint32
@@ -44,7 +44,10 @@ type bpfAccessEvent struct {
 	PathFacts uint8
 	Address   [16]uint8
 	Comm      [16]int8
-	Path      [256]int8
+	Detail    uint32
+	SaidLen   uint16
+	Reserved  uint16
+	Path      [512]int8
 }
 
 type bpfAddressPattern struct {

@@ -44,6 +44,8 @@ func perform(name, dir string) int {
 	evasion, evades := strings.CutPrefix(name, evasionPrefix)
 	switch {
 	case name == "nothing":
+	case name == detailsName:
+		err = detailed(dir)
 	case name == callName:
 		call(port)
 	case name == "hammer":

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/plumbline-io/plumbline/pkg/enforce"
 	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/sensor"
@@ -73,5 +75,68 @@ func TestCapabilitiesOfAccess(t *testing.T) {
 	}
 	if slices.ContainsFunc(got.Of(event.Access), func(ev event.Event) bool { return !ev.Access.Capabilities.Known }) {
 		t.Error("not all accesses tell")
+	}
+}
+
+const detailsName = "details"
+
+// detailed makes calls whose details TestDetailsOfAccess knows.
+func detailed(dir string) error {
+	unix.Umask(0)
+	at, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(at)
+	opens := func(name string, flags int, mode uint32) error {
+		fd, err := unix.Openat(at, name, flags|unix.O_CLOEXEC, mode)
+		return errors.Join(err, unix.Close(fd))
+	}
+	return errors.Join(
+		opens("./../"+filepath.Base(dir)+"/file", unix.O_WRONLY|unix.O_TRUNC, 0),
+		unix.Chmod(dir+"/file", 0o4750),
+		unix.Symlink("/etc/shadow", dir+"/link"),
+		unix.Mkdir(dir+"/d", 0o777),
+		opens("new", unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o666),
+		opens(dir+"/d/../file", unix.O_RDONLY, 0),
+	)
+}
+
+// What a call says beside the path is told with it: flags, modes, the target of a link, the path as it was written.
+func TestDetailsOfAccess(t *testing.T) {
+	scope, got := observing(t)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), []byte("x"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if errno := newDoer(t, scope).run(t, detailsName, dir); errno != 0 {
+		t.Fatal(syscall.Errno(errno))
+	}
+	type said struct {
+		op          event.Operation
+		name        string
+		flags, mode uint32
+		said        string
+	}
+	for _, want := range []said{
+		{op: event.OpWrite, name: "file", flags: unix.O_WRONLY | unix.O_TRUNC, said: "./../" + filepath.Base(dir) + "/file"},
+		{op: event.OpAttributes, name: "file", mode: 0o4750},
+		{op: event.OpCreate, name: "link", mode: event.TypeLink | 0o777, said: "/etc/shadow"},
+		{op: event.OpCreate, name: "d", mode: event.TypeDirectory | 0o777},
+		{op: event.OpCreate, name: "new", mode: event.TypeFile | 0o666},
+		{op: event.OpRead, name: "file", said: dir + "/d/../file"},
+	} {
+		path := filepath.Join(dir, want.name)
+		sensortest.Until(t, want.op.String()+" of "+path+" is told", func() bool { return len(of(got, want.op, path)) > 0 })
+		a := of(got, want.op, path)[0]
+		const flags = unix.O_ACCMODE | unix.O_CREAT | unix.O_EXCL | unix.O_TRUNC | unix.O_APPEND
+		if is := (said{a.Op, want.name, a.OpenFlags & flags, a.Mode, a.Said}); is != want || !a.Detailed {
+			t.Errorf("got %+v, want %+v", is, want)
+		}
+	}
+	for _, ev := range got.Of(event.Access) {
+		if a := ev.Access; a.Said != "" && a.Op != event.OpRead && a.Op != event.OpWrite && a.Mode&event.TypeMask != event.TypeLink {
+			t.Errorf("%+v", a)
+		}
 	}
 }

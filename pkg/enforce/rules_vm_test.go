@@ -25,7 +25,7 @@ import (
 func TestRules(t *testing.T) {
 	sensortest.OneKernel(t)
 	tests := map[string]func(t *testing.T, w *trial){
-		"deeds": testEveryDeed, "known": testKnown, "baseline": testBesideBaseline, "kill": testKill, "reload": testReload,
+		"deeds": testEveryDeed, "known": testKnown, "baseline": testBesideBaseline, "kill": testKill, "reload": testReload, "manner": testManner,
 	}
 	for _, strength := range []enforce.Strength{enforce.LSM, enforce.FmodRet} {
 		t.Run(strength.String(), func(t *testing.T) {
@@ -217,6 +217,26 @@ func testKnown(t *testing.T, w *trial) {
 		if ev.Verdict != event.Allow || ev.RuleID != 0 {
 			t.Errorf("told %s by rule %d", ev.Verdict, ev.RuleID)
 		}
+	}
+}
+
+// A rule sees that a file is truncated also right after it was opened to be written.
+func testManner(t *testing.T, w *trial) {
+	dir := t.TempDir()
+	if err := fill(dir); err != nil {
+		t.Fatal(err)
+	}
+	w.use(t, ruleText("write", fmt.Sprintf("evt.operation = write and evt.path = %q", dir+"/file"), ""))
+	w.state(t, event.Off, 1, sensor.Container)
+	for _, name := range []string{"write", "truncate"} {
+		if code := w.does.run(t, name, dir); code != 0 {
+			t.Fatalf("%s: exit code %d", name, code)
+		}
+	}
+	file := event.Key{Op: event.OpWrite, Path: dir + "/file"}
+	sensortest.Until(t, "both are told", func() bool { return w.told(file) >= 2 })
+	if all := w.about(file); !all[0].Access.Detailed || all[1].Access.Detailed {
+		t.Errorf("%+v", all)
 	}
 }
 

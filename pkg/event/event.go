@@ -126,7 +126,8 @@ type Membership struct {
 	Group   uint32 // of the process group's leader, likewise
 	TTY     uint32 // device number of the terminal that controls the session, as /proc/PID/stat field 7; 0: none
 
-	Namespace uint64 // when the first process of its pid namespace was started, clock ticks since boot; 0: not known
+	// When the first process of its pid namespace was started, clock ticks since boot; 0: not known, or the initial one.
+	Namespace uint64
 }
 
 // Capabilities are what a thread may do, with a bit for each of capabilities(7).
@@ -188,7 +189,20 @@ type AccessInfo struct {
 	Comm     string
 
 	Capabilities Capabilities // of the thread, at the operation
+
+	Detailed  bool   // the next two are told, by one of its calls
+	OpenFlags uint32 // of OpRead and OpWrite: of open(2), as this architecture numbers them
+	Mode      uint32 // of OpCreate, the type and permissions of what is made; of OpAttributes, what chmod sets
+	Said      string // of OpRead and OpWrite: the path as the caller wrote it; of OpCreate: a symbolic link's target
 }
+
+// Types of what OpCreate makes, in AccessInfo.Mode: inode(7).
+const (
+	TypeMask      = 0o170000
+	TypeFile      = 0o100000
+	TypeDirectory = 0o040000
+	TypeLink      = 0o120000
+)
 
 // ExitInfo: the last thread of the process ended.
 type ExitInfo struct {

@@ -6,14 +6,18 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
-// classes is a set of classes of events: the kinds, for kind Access the operations, and alerts. Rules are
-// kept by class, so that an event meets only rules that can match it.
+// classes is a set of classes of events: the kinds, for kind Access the operations, of which OpCreate has three,
+// and alerts. Rules are kept by class, so that an event meets only rules that can match it.
 type classes uint64
 
 const (
-	alertClass = int(event.KindCount) + int(event.OpCount)
+	directoryClass = int(event.KindCount) + int(event.OpCount) + iota // OpCreate of a directory
+	linkClass                                                         // OpCreate of a symbolic link
+	alertClass
 	classCount = alertClass + 1
-	allClasses = classes(1<<classCount - 1)
+
+	createClasses = 3
+	allClasses    = classes(1<<classCount - 1)
 )
 
 // alerts is the class of what rules raise.
@@ -30,6 +34,10 @@ func (e *Env) class() int {
 // classOf is the class of an event; 0, which no rule has, is for what nobody knows.
 func classOf(ev *event.Event) int {
 	switch {
+	case ev.Kind == event.Access && ev.Access.Op == event.OpCreate && ev.Access.Mode&event.TypeMask == event.TypeDirectory:
+		return directoryClass
+	case ev.Kind == event.Access && ev.Access.Op == event.OpCreate && ev.Access.Mode&event.TypeMask == event.TypeLink:
+		return linkClass
 	case ev.Kind == event.Access && ev.Access.Op < event.OpCount:
 		return int(event.KindCount) + int(ev.Access.Op)
 	case ev.Kind < event.Access:
@@ -56,8 +64,25 @@ func opsOf(list ...event.Operation) classes {
 	var set classes
 	for _, o := range list {
 		set |= 1 << (int(event.KindCount) + int(o))
+		if o == event.OpCreate {
+			set |= directories() | links()
+		}
 	}
 	return set
+}
+
+func directories() classes { return 1 << directoryClass }
+func links() classes       { return 1 << linkClass }
+
+// operationOf a class; false: it is none of Access.
+func operationOf(class int) (event.Operation, bool) {
+	switch {
+	case class == directoryClass || class == linkClass:
+		return event.OpCreate, true
+	case class < int(event.KindCount) || class == alertClass:
+		return event.OpUnspecified, false
+	}
+	return event.Operation(class - int(event.KindCount)), true
 }
 
 // opsWhere is the set of operations that are so.
@@ -90,6 +115,10 @@ func classType(class int) string {
 		return "alert"
 	case class < int(event.KindCount):
 		return kindType(event.Kind(class))
+	case class == directoryClass:
+		return "mkdirat"
+	case class == linkClass:
+		return "symlinkat"
 	}
 	return operationType(event.Operation(class - int(event.KindCount)))
 }

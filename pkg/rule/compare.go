@@ -71,6 +71,11 @@ func (s *scope) against(p *part, f *field, c *comparison, values []string) (mess
 	if unknown := f.outside(values); unknown != "" && equality {
 		return f.name + " is never " + shorten(unknown) + ": it is one of " + joined(f.words)
 	}
+	if set, ok := counted(f, c, values); ok {
+		p.may, p.mayNot, p.cost = set, allClasses&^set, costClass
+		p.check = func(e *Env) bool { return set.has(e.class()) }
+		return ""
+	}
 	if named := namedClasses(f.name); named != nil && equality && c.modifier == "" {
 		set := named(values)
 		if c.op == "!=" {
@@ -85,6 +90,28 @@ func (s *scope) against(p *part, f *field, c *comparison, values []string) (mess
 		p.cost = costCall
 	}
 	return message
+}
+
+// counted decides a comparison with the number of the event, from 1 on, where all events have one answer: Falco's
+// rules say so what is always true, or never. The set is then of all classes, or of none.
+func counted(f *field, c *comparison, values []string) (set classes, ok bool) {
+	if f.name != "evt.num" || c.modifier != "" || len(values) != 1 {
+		return 0, false
+	}
+	n, err := parseNumber(values[0])
+	if err != nil {
+		return 0, false
+	}
+	low, high, ok := interval(c.op, []int64{n})
+	switch {
+	case !ok:
+		return 0, false
+	case low > high || high < 1:
+		return 0, true
+	case low <= 1 && high == math.MaxInt64:
+		return allClasses, true
+	}
+	return 0, false
 }
 
 // namedClasses finds the classes by the values of a field that is the same for all events of a class; nil

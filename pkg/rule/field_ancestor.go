@@ -41,7 +41,7 @@ func ancestorLine(e *Env, n int) string {
 	}
 	comm := e.Event.Process.Ancestors[n-1].Comm
 	if comm == "" {
-		comm = base(ancestor(e, n))
+		comm = shortened(base(ancestor(e, n)))
 	}
 	return e.commandLine(comm, all)
 }
@@ -52,7 +52,7 @@ func ancestorExe(e *Env, n int) string {
 	return first
 }
 
-// ancestorFields name ancestors by their executables; their arguments are those of their last exec, or of
+// ancestorFields name ancestors by their executables, as long as Falco's names are; their arguments are those of their last exec, or of
 // when they were found running.
 func ancestorFields() []field {
 	many := func(name string, at func(e *Env, n int) (string, bool)) field {
@@ -78,7 +78,7 @@ func ancestorFields() []field {
 		}),
 	}
 	return append(fields, grouped('A',
-		text("proc.pname", allClasses, func(e *Env) string { return base(ancestor(e, 1)) }),
+		text("proc.pname", allClasses, func(e *Env) string { return shortened(base(ancestor(e, 1))) }),
 		text("proc.pexepath", allClasses, func(e *Env) string { return ancestor(e, 1) }),
 		text("proc.pexe", allClasses, func(e *Env) string { return ancestorExe(e, 1) }),
 		written(text("proc.pcmdline", allClasses, func(e *Env) string { return ancestorLine(e, 1) }))[0],
@@ -86,7 +86,7 @@ func ancestorFields() []field {
 			if n == 0 {
 				return name(e)
 			}
-			return base(ancestor(e, n))
+			return shortened(base(ancestor(e, n)))
 		}),
 		manyTexts("proc.aexepath", ancestor),
 		manyTexts("proc.aexe", func(e *Env, n int) string {

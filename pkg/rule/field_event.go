@@ -1,8 +1,6 @@
 package rule
 
 import (
-	"strconv"
-
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
@@ -12,6 +10,9 @@ func isExec(ev *event.Event) bool { return ev.Kind == event.Exec || ev.Kind == e
 
 // opens are the operations that open or make a file.
 func opens() classes { return opsOf(event.OpRead, event.OpWrite, event.OpCreate) }
+
+// descriptors are the operations that make a descriptor.
+func descriptors() classes { return opens() &^ (directories() | links()) }
 
 // results are the classes of system calls whose outcome is known.
 func results() classes { return execs() | kindsOf(event.Access) }
@@ -47,9 +48,9 @@ func eventFields() []field {
 			}
 			return "SUCCESS"
 		}),
-		rawres,
-		flag("evt.is_open_read", opens(), func(e *Env) bool { return e.Event.Access.Op == event.OpRead }),
-		flag("evt.is_open_write", opens(), func(e *Env) bool { return e.Event.Access.Op != event.OpRead }),
+		rawres, number("evt.num", allClasses, func(e *Env) (int64, bool) { return e.Number, e.Number > 0 }),
+		flag("evt.is_open_read", descriptors(), func(e *Env) bool { return e.Event.Access.Op == event.OpRead }),
+		flag("evt.is_open_write", descriptors(), func(e *Env) bool { return e.Event.Access.Op != event.OpRead }),
 	)...)
 }
 
@@ -69,94 +70,6 @@ func rawResult(e *Env) (int64, bool) {
 		return 0, true
 	}
 	return notNegative, true
-}
-
-// argumentFields are arguments of system calls.
-func argumentFields() []field {
-	path := func(name string, set classes) field {
-		return text(name, set, func(e *Env) string { return e.Event.Access.Path })
-	}
-	value := func(name string, op event.Operation, write func(dst []byte, value uint32) []byte) field {
-		f := text(name, opsOf(op), func(e *Env) string {
-			from := len(e.text)
-			e.text = write(e.text, e.Event.Access.Value)
-			return e.since(from)
-		})
-		f.writes = true
-		return f
-	}
-	filename := text("evt.arg.filename", execs()|opsOf(event.OpAttributes), func(e *Env) string {
-		if isExec(e.Event) {
-			return e.Event.Exec.Filename
-		}
-		return e.Event.Access.Path
-	})
-	twoNames := opsOf(event.OpRename, event.OpLink)
-	return grouped('B', filename,
-		path("evt.arg.path", opens()|opsOf(event.OpDelete, event.OpAttributes)),
-		path("evt.arg.name", opens()|opsOf(event.OpDelete)),
-		// The kernel asks for the old name and for the new one, each in an event of its own.
-		path("evt.arg.oldpath", twoNames), path("evt.arg.newpath", twoNames),
-		value("evt.arg.uid", event.OpSetuid, func(dst []byte, v uint32) []byte { return strconv.AppendUint(dst, uint64(v), 10) }),
-		value("evt.arg.request", event.OpPtrace, ptraceRequest),
-		value("evt.arg.cmd", event.OpBPF, bpfCommand),
-		value("evt.arg.domain", event.OpSocket, socketDomain),
-	)
-}
-
-// ptraceRequest stands for all requests of its kind: the hook tells apart only what they are for.
-func ptraceRequest(dst []byte, v uint32) []byte {
-	if v&event.PtraceRead != 0 {
-		return append(dst, "PTRACE_PEEKDATA"...)
-	}
-	return append(dst, "PTRACE_ATTACH"...)
-}
-
-// bpfCommands are the commands of bpf(2) in the order of include/uapi/linux/bpf.h.
-var bpfCommands = [...]string{
-	"MAP_CREATE", "MAP_LOOKUP_ELEM", "MAP_UPDATE_ELEM", "MAP_DELETE_ELEM", "MAP_GET_NEXT_KEY", "PROG_LOAD", "OBJ_PIN",
-	"OBJ_GET", "PROG_ATTACH", "PROG_DETACH", "PROG_TEST_RUN", "PROG_GET_NEXT_ID", "MAP_GET_NEXT_ID", "PROG_GET_FD_BY_ID",
-	"MAP_GET_FD_BY_ID", "OBJ_GET_INFO_BY_FD", "PROG_QUERY", "RAW_TRACEPOINT_OPEN", "BTF_LOAD", "BTF_GET_FD_BY_ID",
-	"TASK_FD_QUERY", "MAP_LOOKUP_AND_DELETE_ELEM", "MAP_FREEZE", "BTF_GET_NEXT_ID", "MAP_LOOKUP_BATCH",
-	"MAP_LOOKUP_AND_DELETE_BATCH", "MAP_UPDATE_BATCH", "MAP_DELETE_BATCH", "LINK_CREATE", "LINK_UPDATE",
-	"LINK_GET_FD_BY_ID", "LINK_GET_NEXT_ID", "ENABLE_STATS", "ITER_CREATE", "LINK_DETACH", "PROG_BIND_MAP",
-}
-
-func bpfCommand(dst []byte, v uint32) []byte {
-	if int(v) < len(bpfCommands) {
-		return append(append(dst, "BPF_"...), bpfCommands[v]...)
-	}
-	return strconv.AppendUint(dst, uint64(v), 10)
-}
-
-// socketDomain names the address family of OpSocket's value.
-func socketDomain(dst []byte, v uint32) []byte {
-	switch family := v >> 16; family {
-	case 1:
-		return append(dst, "AF_UNIX"...)
-	case 2:
-		return append(dst, "AF_INET"...)
-	case 10:
-		return append(dst, "AF_INET6"...)
-	case 15:
-		return append(dst, "AF_KEY"...)
-	case 16:
-		return append(dst, "AF_NETLINK"...)
-	case 17:
-		return append(dst, "AF_PACKET"...)
-	case 29:
-		return append(dst, "AF_CAN"...)
-	case 30:
-		return append(dst, "AF_TIPC"...)
-	case 38:
-		return append(dst, "AF_ALG"...)
-	case 40:
-		return append(dst, "AF_VSOCK"...)
-	case 44:
-		return append(dst, "AF_XDP"...)
-	default:
-		return strconv.AppendUint(dst, uint64(family), 10)
-	}
 }
 
 func workloadFields() []field {

@@ -31,8 +31,8 @@ func descriptorType(e *Env) (name, letter string) {
 
 // fileFields are of the descriptor that the operation makes or uses.
 func fileFields() []field {
-	all := opens() | unixes() | sockets()
-	num := number("fd.num", opens(), rawResult)
+	all := descriptors() | unixes() | sockets()
+	num := number("fd.num", descriptors(), rawResult)
 	num.vague = true
 	name := text("fd.name", all, func(e *Env) string {
 		switch _, letter := descriptorType(e); letter {
@@ -47,7 +47,7 @@ func fileFields() []field {
 	paths := opsWhere(event.Operation.OnPath) &^ (opsOf(event.OpExec) | unixes())
 	path := text("fs.path.name", paths, func(e *Env) string { return e.Event.Access.Path })
 	return append([]field{path}, grouped('B', num, name,
-		text("fd.directory", opens(), func(e *Env) string {
+		text("fd.directory", descriptors(), func(e *Env) string {
 			path := e.Event.Access.Path
 			switch i := strings.LastIndexByte(path, '/'); i {
 			case -1:
@@ -58,7 +58,8 @@ func fileFields() []field {
 				return path[:i]
 			}
 		}),
-		text("fd.filename", opens(), func(e *Env) string { return base(e.Event.Access.Path) }),
+		text("fd.nameraw", opsOf(event.OpRead, event.OpWrite), func(e *Env) string { return e.Event.Access.Said }),
+		text("fd.filename", descriptors(), func(e *Env) string { return base(e.Event.Access.Path) }),
 		text("fd.type", all, func(e *Env) string { name, _ := descriptorType(e); return name }),
 		text("fd.typechar", all, func(e *Env) string { _, letter := descriptorType(e); return letter }),
 	)...)

@@ -20,16 +20,12 @@ func missingFields() []field {
 		}
 	}
 	const (
-		noSensor    = "no sensor reads it yet"
-		noArguments = "the arguments of the system call are not read at the hook"
-		oneEnd      = "the hooks know one end of a connection, the server"
-		noRuntime   = "the runtime's files do not tell it"
+		noSensor  = "no sensor reads it yet"
+		oneEnd    = "the hooks know one end of a connection, the server"
+		noRuntime = "the runtime's files do not tell it"
 	)
 	add('A', "environments are not read: they hold secrets", keyed, "proc.env")
-	add('B', "the path as the caller wrote it is not read at the hook: ask for fd.name", texts, "fd.nameraw")
-	add('B', noArguments, texts, "evt.args", "evt.arg.mode", "evt.arg.flags", "evt.arg.target", "evt.arg.linkpath", "evt.arg.fd")
-	add('B', noArguments, flags, "evt.is_open_exec")
-	add('B', "events are not counted", numbers, "evt.num")
+	add('B', "it is what the system call returns, and the hooks are before that", texts, "evt.arg.fd")
 	add('C', oneEnd, addresses, "fd.cip", "fd.cnet")
 	add('C', oneEnd, numbers, "fd.cport")
 	add('E', "answers of name servers are not observed yet", texts, "fd.sip.name", "fd.cip.name", "fd.lip.name", "fd.rip.name")

@@ -48,7 +48,7 @@ func TestFalcoFields(t *testing.T) {
 			}
 		}
 	}
-	if all != 90 || supplied != 73 {
+	if all != 90 || supplied != 81 {
 		t.Errorf("%d of %d fields are supplied", supplied, all)
 	}
 	// With an argument too, which the official files use.
@@ -89,6 +89,12 @@ func TestSupply(t *testing.T) {
 	known.Event.Exec.Start, known.Event.Exec.Changed, known.Event.Exec.Modified = 1, 1, 1
 	known.Event.Exec.Membership, known.Event.Process.Leader = event.Membership{VPID: 1, Namespace: 1}, "bash"
 	known.Event.Exec.Capabilities.Known = true
+	known.Number = 1
+	link := access(event.Key{Op: event.OpCreate, Path: "/x"})
+	link.Event.Access.Detailed, link.Event.Access.Mode, link.Event.Access.Said = true, event.TypeLink|0o777, "/y"
+	opened := access(event.Key{Op: event.OpRead, Path: "/x"})
+	opened.Event.Access.Detailed, opened.Event.Access.Said = true, "x"
+	events = append(events, link, opened)
 	changed := *known
 	changed.Event = &event.Event{Kind: event.Exec, Ktime: 1, Exec: known.Event.Exec}
 	changed.Event.Exec.Changed = 2e18

@@ -260,7 +260,7 @@ func TestProblemIDs(t *testing.T) {
 		"- rule: r\n  colour: red\n  condition: evt.type = execve" + rest:            "unknown-key",
 		"- rule: r\n  source: k8s_audit\n  condition: evt.type = execve" + rest:      "unknown-source",
 		"- macro: m\n  condition: evt.type = execve\n":                               "unused",
-		"- rule: r\n  condition: evt.num = 1" + rest:                                 "never-asked",
+		"- rule: r\n  condition: evt.arg.fd = 1" + rest:                              "never-asked",
 		"- rule: r\n  condition: proc.name = x" + rest:                               "always-asked",
 		"- rule: Exec outside baseline\n  condition: evt.type = execve" + rest:       "no-effect",
 	} {

@@ -167,7 +167,7 @@ func TestMergeProblems(t *testing.T) {
 		"no sensor yet":      {fine + "  source: posture\n", "no sensor supplies the source posture yet"},
 		"refused":            {strings.Replace(fine, "proc.name = sh", "evt.buffer contains x", 1), "evt.buffer is refused: it is the plaintext"},
 		"refused in output":  {strings.Replace(fine, "output: o", `output: "%evt.buffer"`, 1), "evt.buffer is refused"},
-		"never":              {strings.Replace(fine, "proc.name = sh", "not proc.vpgid = 1 and evt.num = 2", 1), "holds for no event that is observed (not supplied: evt.num)"},
+		"never":              {strings.Replace(fine, "proc.name = sh", "not proc.vpgid = 1 and evt.arg.fd = 2", 1), "holds for no event that is observed (not supplied: evt.arg.fd)"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, problems := load(t, tc.text)

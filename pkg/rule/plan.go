@@ -2,6 +2,7 @@ package rule
 
 import (
 	"net/netip"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -80,7 +81,7 @@ const (
 // Plan is what the rule wants, by kind and operation. An event that passes none of it cannot match. The
 // drift rule has none: it is the kernel's.
 func (r *Rule) Plan() []Interest {
-	var plan []Interest
+	var plan, creates []Interest
 	r.classes.each(func(class int) {
 		if class == alertClass {
 			return // user space raises them
@@ -97,12 +98,30 @@ func (r *Rule) Plan() []Interest {
 			i.Where = Anywhere
 		}
 		i.Exact = i.Exact && i.fits()
-		if class >= int(event.KindCount) {
-			i.Kind, i.Op = event.Access, event.Operation(class-int(event.KindCount))
+		if op, ok := operationOf(class); ok {
+			i.Kind, i.Op = event.Access, op
+		}
+		if i.Op == event.OpCreate {
+			creates = append(creates, i)
+			return
 		}
 		plan = append(plan, i)
 	})
-	return plan
+	return append(plan, together(creates)...)
+}
+
+// together is what is wanted of OpCreate, whose classes the kernel does not tell apart: it decides for all of them
+// alike, or for none.
+func together(creates []Interest) []Interest {
+	for i := range creates {
+		if len(creates) != createClasses || !reflect.DeepEqual(creates[i], creates[0]) {
+			for i := range creates {
+				creates[i].Exact = false
+			}
+			return creates
+		}
+	}
+	return creates[:min(1, len(creates))]
 }
 
 // fits says whether the kernel's tables can hold the tests as they are.

@@ -33,8 +33,10 @@ func (n *node) tests(class int) bound {
 		b = protocolBound(n.operands)
 	case f.name == "container.id":
 		b = containerBound(n.check.op, n.operands)
-	case class >= int(event.KindCount):
-		b = valueBound(f.name, event.Operation(class-int(event.KindCount)), n.check.op, n.operands)
+	default:
+		if op, ok := operationOf(class); ok {
+			b = valueBound(f.name, op, n.check.op, n.operands)
+		}
 	}
 	b.exact = b.exact && !loose
 	return b
@@ -48,7 +50,7 @@ func isPathOf(name string, class int) bool {
 	case "proc.exepath":
 		return execs().has(class)
 	case "fd.name":
-		return (opens() | unixes()).has(class)
+		return (descriptors() | unixes()).has(class)
 	case "evt.arg.filename":
 		return opsOf(event.OpAttributes).has(class)
 	case "fs.path.name", "evt.path", "evt.arg.path", "evt.arg.name", "evt.arg.oldpath", "evt.arg.newpath":

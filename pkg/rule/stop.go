@@ -44,6 +44,9 @@ func (l *loader) decidable(r *Rule, it *item) bool {
 		return false
 	case r.InKernel():
 		return true
+	case r.classes&opsOf(event.OpCreate) != 0 && r.classes&opsOf(event.OpCreate) != opsOf(event.OpCreate):
+		l.cannotStop(action, r, "the kernel does not tell files, directories and links apart that are made: name the evt.operation that is meant, not the evt.type")
+		return false
 	}
 	if l.tellUndecided(r) == 0 {
 		l.cannotStop(it.value("condition"), r, "the kernel can test each part of the condition, and not all of them at once")

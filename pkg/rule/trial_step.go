@@ -67,6 +67,8 @@ type step struct {
 		Unlinked bool   `yaml:"unlinked"`
 		Detached bool   `yaml:"detached"`
 		Script   bool   `yaml:"script"`
+		Upper    bool   `yaml:"upper"`
+		TTY      uint32 `yaml:"tty"` // device number, 0: none
 	} `yaml:"exec"`
 	Handshake struct {
 		Library      string    `yaml:"library"`
@@ -92,6 +94,10 @@ type step struct {
 		Value    string `yaml:"value"` // a number, or its name
 		Comm     string `yaml:"comm"`  // of the thread; the process's unless given
 		Unlinked bool   `yaml:"unlinked"`
+
+		Flags *uint32 `yaml:"flags"` // of read and write: of open(2), as x86 numbers them
+		Mode  *uint32 `yaml:"mode"`  // of create: type and permissions; of attributes: what chmod sets
+		Said  string  `yaml:"said"`  // of read and write: the path as the caller wrote it; of create: the target of a link
 	} `yaml:"access"`
 	Pause struct {
 		GC    bool          `yaml:"gc"`
@@ -213,7 +219,8 @@ func (t *step) event() (ev event.Event, err error) {
 	}
 	ev.Exec = event.ExecInfo{
 		Path: x.Path, Filename: x.Filename, Args: x.Args, Cwd: x.Cwd, Comm: x.Comm, UID: x.UID,
-		Unlinked: x.Unlinked, Detached: x.Detached, Script: x.Script,
+		Unlinked: x.Unlinked, Detached: x.Detached, Script: x.Script, Upper: x.Upper,
+		Membership: event.Membership{VPID: 4711, Group: 4711, Session: 4711, TTY: x.TTY},
 	}
 	ev.Handshake = event.HandshakeInfo{
 		OK: h.OK, Version: h.Version, Suite: h.Suite, Group: h.Group, Alert: -1, VerifyResult: h.Verify, Reason: h.Reason,
@@ -265,6 +272,24 @@ func (t *step) access(ev *event.Event) error {
 	if a.Value != "" {
 		key.Value, errs[3] = event.ParseValue(key.Op, a.Value)
 	}
-	ev.Access = event.AccessInfo{Key: key, Comm: cmp.Or(a.Comm, t.Process.Comm), Unlinked: a.Unlinked}
-	return errors.Join(errs[:]...)
+	ev.Access = event.AccessInfo{Key: key, Comm: cmp.Or(a.Comm, t.Process.Comm), Unlinked: a.Unlinked, Said: a.Said}
+	return errors.Join(append(errs[:], t.detail(&ev.Access))...)
+}
+
+// detail fills in what the call told beside the key.
+func (t *step) detail(a *event.AccessInfo) error {
+	opens, makes := a.Op == event.OpRead || a.Op == event.OpWrite, a.Op == event.OpCreate || a.Op == event.OpAttributes
+	switch flags, mode := t.Access.Flags, t.Access.Mode; {
+	case flags != nil && opens:
+		a.Detailed, a.OpenFlags = true, *flags
+	case mode != nil && makes:
+		a.Detailed, a.Mode = true, *mode
+	case flags != nil:
+		return fmt.Errorf("%s has no flags", a.Op)
+	case mode != nil:
+		return fmt.Errorf("%s has no mode", a.Op)
+	case a.Said != "" && !opens && a.Op != event.OpCreate:
+		return fmt.Errorf("%s has nothing said", a.Op)
+	}
+	return nil
 }

@@ -39,7 +39,7 @@ const (
 	maxStateString = 1024
 )
 
-// containerPatience is how long after a search without success the next one begins: the file may come.
+// containerPatience is how long after a search that did not find everything the next one begins: a file may come.
 const containerPatience = 2 * time.Second
 
 // NewContainers reads below the root of the host: that of process 1, so that an agent in a container of its own
@@ -63,11 +63,15 @@ func (c *Containers) Get(id string, now uint64) (Info, bool) {
 		f = &containerFile{}
 		c.known[id] = f
 		c.order = append(c.order, id)
-	} else if f.found || now-f.asked < uint64(containerPatience) {
+	} else if f.found && f.info.Confinement.Known || now-f.asked < uint64(containerPatience) {
 		return f.info, f.found
 	}
 	f.asked = now
-	f.info, f.found = c.find(id)
+	if f.found {
+		f.info.Confinement = c.confinement(id, f.info.Runtime)
+	} else {
+		f.info, f.found = c.find(id)
+	}
 	return f.info, f.found
 }
 

@@ -61,9 +61,9 @@ type bpfExecEvent struct {
 	ModifiedNs     uint64
 	Capabilities   struct {
 		_           structs.HostLayout
+		Inheritable uint64
 		Permitted   uint64
 		Effective   uint64
-		Inheritable uint64
 	}
 	Device      uint32
 	Ppid        uint32

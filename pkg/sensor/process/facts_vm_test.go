@@ -63,11 +63,8 @@ func TestMembership(t *testing.T) {
 	}
 	leader := uint32(cmd.Process.Pid)
 	number := unix.Minor(st.Rdev)&0xff | unix.Major(st.Rdev)<<8 | unix.Minor(st.Rdev)&^0xff<<12
-	if host := execs[0].Exec.Namespace; host > execs[0].Exec.Start {
-		t.Errorf("the first process of our namespace began at %d, after %+v", host, execs[0].Exec)
-	}
 	for i, want := range []event.Membership{
-		{Namespace: execs[0].Exec.Namespace, VPID: execs[0].Tgid, Session: uint32(session), Group: uint32(unix.Getpgrp()), TTY: ownTerminal(t)},
+		{VPID: execs[0].Tgid, Session: uint32(session), Group: uint32(unix.Getpgrp()), TTY: ownTerminal(t)},
 		{Namespace: execs[1].Exec.Start, VPID: 1, Session: leader, Group: leader, TTY: number},
 		{Namespace: execs[1].Exec.Start, VPID: 2, Session: leader, Group: leader, TTY: number},
 	} {
@@ -174,7 +171,9 @@ func TestUpperLayer(t *testing.T) {
 	copyFile(t, program, dir+"/lower/old")
 	copyFile(t, program, dir+"/lower/changed")
 	layers := "lowerdir=" + dir + "/lower,upperdir=" + dir + "/upper,workdir=" + dir + "/work"
-	if err := unix.Mount("overlay", dir+"/merged", "overlay", 0, layers); err != nil {
+	if err := unix.Mount("overlay", dir+"/merged", "overlay", 0, layers); errors.Is(err, unix.ENODEV) {
+		t.Skip("this kernel has no overlayfs")
+	} else if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

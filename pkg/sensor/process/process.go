@@ -146,9 +146,9 @@ type execHead struct {
 	Inode          uint64
 	ChangedNs      uint64
 	ModifiedNs     uint64
+	Inheritable    uint64
 	Permitted      uint64
 	Effective      uint64
-	Inheritable    uint64
 	Device         uint32
 	Ppid           uint32
 	UID            uint32
@@ -181,7 +181,7 @@ var (
 	_ = [1]struct{}{}[unsafe.Sizeof(execHead{})-unsafe.Offsetof(bpfExecEvent{}.Args)]
 	_ = [1]struct{}{}[unsafe.Offsetof(execHead{}.StartTicks)-unsafe.Offsetof(bpfExecEvent{}.StartTicks)]
 	_ = [1]struct{}{}[unsafe.Offsetof(execHead{}.ChangedNs)-unsafe.Offsetof(bpfExecEvent{}.ChangedNs)]
-	_ = [1]struct{}{}[unsafe.Offsetof(execHead{}.Permitted)-unsafe.Offsetof(bpfExecEvent{}.Capabilities)]
+	_ = [1]struct{}{}[unsafe.Offsetof(execHead{}.Inheritable)-unsafe.Offsetof(bpfExecEvent{}.Capabilities)]
 	_ = [1]struct{}{}[unsafe.Offsetof(execHead{}.Vpid)-unsafe.Offsetof(bpfExecEvent{}.Vpid)]
 	_ = [1]struct{}{}[unsafe.Offsetof(execHead{}.Tty)-unsafe.Offsetof(bpfExecEvent{}.Tty)]
 	_ = [1]struct{}{}[unsafe.Offsetof(execHead{}.PathLen)-unsafe.Offsetof(bpfExecEvent{}.PathLen)]

@@ -200,7 +200,7 @@ func Clone(ev *event.Event) event.Event {
 	for _, s := range []*string{
 		&c.Exec.Path, &c.Exec.Filename, &c.Exec.Args, &c.Exec.Cwd, &c.Exec.Comm,
 		&c.Handshake.ServerName, &c.Handshake.ALPN, &c.Handshake.PeerSPIFFEID, &c.Cgroup.Path,
-		&c.Access.Path, &c.Access.Comm,
+		&c.Access.Path, &c.Access.Comm, &c.Access.Said,
 	} {
 		*s = strings.Clone(*s)
 	}

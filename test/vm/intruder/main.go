@@ -60,6 +60,7 @@ func deeds() map[string]deed {
 		"outside":     {openSelf, func(fd int, args []string) error { return errors.Join(unix.Chroot(args[0]), execute(fd)) }},
 		"memfd":       {none, func(_ int, args []string) error { return executeCopy(args[0]) }},
 		"mount":       {none, func(_ int, args []string) error { return unix.Mount("none", args[0], "tmpfs", 0, "") }},
+		"overlay":     {none, func(_ int, args []string) error { return overlay(args[0]) }},
 		"module":      {openFile, func(fd int, _ []string) error { return unix.FinitModule(fd, "", 0) }},
 		"userns":      {none, func(_ int, args []string) error { return inUserNamespace(args[0]) }},
 		"socket":      {none, func(_ int, args []string) error { return socket(args[0]) }},

@@ -1,0 +1,67 @@
+package enforce
+
+import (
+	"encoding/binary"
+	"testing"
+	"unsafe"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+)
+
+// accessRecord is a record of bpf/operation.h as the kernel writes it.
+func accessRecord(op event.Operation, detail uint32, path, said string) []byte {
+	var layout accessHead
+	b := make([]byte, unsafe.Sizeof(layout))
+	le := binary.LittleEndian
+	le.PutUint64(b[unsafe.Offsetof(layout.Effective):], 2)
+	le.PutUint32(b[unsafe.Offsetof(layout.Detail):], detail)
+	le.PutUint16(b[unsafe.Offsetof(layout.PathLen):], uint16(len(path)))
+	le.PutUint16(b[unsafe.Offsetof(layout.SaidLen):], uint16(len(said)))
+	b[unsafe.Offsetof(layout.Operation)] = byte(op)
+	copy(b[unsafe.Offsetof(layout.Comm):], "sh")
+	return append(append(b, path...), said...)
+}
+
+func TestDecodeAccess(t *testing.T) {
+	for name, tc := range map[string]struct {
+		op         event.Operation
+		detail     uint32
+		said       string
+		detailed   bool
+		flags, mod uint32
+	}{
+		"open":     {event.OpRead, detailTold | 0o1000, "../x", true, 0o1000, 0},
+		"truncate": {event.OpWrite, 0o1000, "", false, 0, 0}, // to tell two reports of one call from two calls
+		"link":     {event.OpCreate, detailTold | 0o120777, "/y", true, 0, 0o120777},
+		"chmod":    {event.OpAttributes, detailTold | 0o104755, "", true, 0, 0o4755},
+		"chown":    {event.OpAttributes, 0, "", false, 0, 0},
+		"library":  {event.OpLibrary, detailTold | 2, "", false, 0, 0},
+	} {
+		var ev event.Event
+		if err := decodeAccess(accessRecord(tc.op, tc.detail, "/x", tc.said), &ev); err != nil {
+			t.Fatal(err)
+		}
+		a := ev.Access
+		if a.Path != "/x" || a.Comm != "sh" || a.Said != tc.said || a.Detailed != tc.detailed || a.OpenFlags != tc.flags || a.Mode != tc.mod {
+			t.Errorf("%s: %+v", name, a)
+		}
+		if a.Capabilities != (event.Capabilities{Effective: 2, Known: true}) {
+			t.Errorf("%s: %+v", name, a.Capabilities)
+		}
+	}
+}
+
+func FuzzDecodeAccess(f *testing.F) {
+	f.Add(accessRecord(event.OpRead, detailTold, "/etc/x", "x"))
+	f.Add(accessRecord(event.OpConnect, 0, "", ""))
+	f.Add(accessRecord(event.OpCreate, 0, "/x", "")[:100])
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var ev event.Event
+		if err := decodeAccess(raw, &ev); err != nil {
+			return
+		}
+		if a := ev.Access; len(a.Path)+len(a.Said) > len(raw) || a.Op == event.OpUnspecified || a.Op >= event.OpCount {
+			t.Errorf("%+v", a)
+		}
+	})
+}
