@@ -36,6 +36,7 @@ func allowed() map[string][]string {
 		"pkg/sensor/sensortest": sensor,
 		"pkg/enforce":           append([]string{"pkg/syscalls", "pkg/rule"}, sensor...),
 		"pkg/bus":               {"pkg/alert", "pkg/wholefile"},
+		"pkg/bus/natsserver":    {"pkg/bus"},
 		"pkg/spool":             {"pkg/alert"},
 		"pkg/alertstore":        {"pkg/alert"},
 		"pkg/output":            {"pkg/alert"},
@@ -46,7 +47,7 @@ func allowed() map[string][]string {
 			"pkg/spool", "pkg/output", "pkg/falco", "pkg/telemetry", "pkg/wholefile", "rules",
 		},
 		"pkg/controlplane": {
-			"pkg/event", "pkg/alert", "pkg/rule", "pkg/baseline", "pkg/bus", "pkg/alertstore", "pkg/identity", "pkg/telemetry", "pkg/falco",
+			"pkg/event", "pkg/alert", "pkg/rule", "pkg/baseline", "pkg/bus", "pkg/bus/natsserver", "pkg/alertstore", "pkg/identity", "pkg/telemetry", "pkg/falco",
 		},
 		"cmd/agent": {
 			"pkg/agent", "pkg/alert", "pkg/baseline", "pkg/event", "pkg/sensor", "pkg/wholefile", "cmd/internal/cli", "cmd/internal/junit",
@@ -63,6 +64,7 @@ func owners() map[string][]string {
 	return map[string][]string{
 		"github.com/cilium/ebpf":              {"pkg/sensor", "pkg/enforce"},
 		"github.com/nats-io":                  {"pkg/bus"},
+		"github.com/nats-io/nats-server":      {"pkg/bus/natsserver"}, // agents do not carry it
 		"modernc.org/sqlite":                  {"pkg/alertstore"},
 		"github.com/spiffe/go-spiffe":         {"pkg/identity"},
 		"github.com/falcosecurity/client-go":  {"pkg/falco"},

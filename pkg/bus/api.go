@@ -25,7 +25,7 @@ type reply struct {
 	Last  bool              `json:"last,omitempty"`
 }
 
-// chunkBytes is when an answer's message is full; an item more still fits maxPayload.
+// chunkBytes is when an answer's message is full; an item more still fits MaxPayload.
 const chunkBytes = 256 << 10
 
 func (h *Hub) answer(ctx context.Context, m *nats.Msg, handle Handler) {

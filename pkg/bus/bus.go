@@ -1,6 +1,6 @@
 // Package bus carries alerts and heartbeats from agents to the control plane, and an operator's
-// requests to it, over NATS with JetStream. It is the only importer of nats.go and nats-server. It
-// must never be the only place where an alert is: the agent's spool keeps each alert until the
+// requests to it, over NATS with JetStream. It is the only importer of nats.go; the server itself is
+// natsserver's, which agents do not carry. It must never be the only place where an alert is: the agent's spool keeps each alert until the
 // control plane has stored it, whatever JetStream acknowledged meanwhile.
 //
 // The way of an alert: Publisher sends it with its ID as Nats-Msg-Id; JetStream keeps it once; Hub
@@ -24,12 +24,6 @@ var ErrRefused = errors.New("refused by the control plane")
 
 // ErrNoPassword means that the file with the password cannot be read, or is empty.
 var ErrNoPassword = errors.New("no password for the control plane")
-
-// The users of the embedded server.
-const (
-	AgentUser    = "agent"
-	OperatorUser = "operator"
-)
 
 // Heartbeat is what an agent says of itself. The Publisher sets Node, Tenant, Cluster, Time,
 // Sequence and Every.

@@ -1,4 +1,4 @@
-package bus
+package bus_test
 
 import (
 	"context"
@@ -13,9 +13,11 @@ import (
 	"time"
 
 	"github.com/plumbline-io/plumbline/pkg/alert"
+	"github.com/plumbline-io/plumbline/pkg/bus"
+	"github.com/plumbline-io/plumbline/pkg/bus/natsserver"
 )
 
-// source is a Source in memory.
+// source is a bus.Source in memory.
 type source struct {
 	mu    sync.Mutex
 	next  uint64
@@ -95,10 +97,10 @@ type memory struct {
 	count map[string]int
 	fail  int           // so many calls fail first
 	block chan struct{} // not nil: Store waits for it
-	beats []Heartbeat
+	beats []bus.Heartbeat
 }
 
-func (m *memory) Store(ctx context.Context, batch []Delivery) error {
+func (m *memory) Store(ctx context.Context, batch []bus.Delivery) error {
 	if m.block != nil {
 		select {
 		case <-m.block:
@@ -129,7 +131,7 @@ func (m *memory) Stored(_ context.Context, ids []alert.ID) (have []alert.ID, err
 	return have, nil
 }
 
-func (m *memory) Heartbeat(_ context.Context, hb Heartbeat) error {
+func (m *memory) Heartbeat(_ context.Context, hb bus.Heartbeat) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.beats = append(m.beats, hb)
@@ -150,9 +152,9 @@ func (m *memory) check(t *testing.T, n int) {
 	}
 }
 
-func startServer(t testing.TB, dir, listen string) *Server {
+func startServer(t testing.TB, dir, listen string) *natsserver.Server {
 	t.Helper()
-	s, err := NewServer(ServerConfig{DataDir: dir, Listen: listen, Tenant: "default"})
+	s, err := natsserver.New(natsserver.Config{DataDir: dir, Listen: listen, Tenant: "default"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,26 +184,26 @@ func running(t testing.TB, f func(context.Context) error) (stop func()) {
 	return stop
 }
 
-func startHub(t testing.TB, s *Server, m *memory) (stop func()) {
+func startHub(t testing.TB, s *natsserver.Server, m *memory) (stop func()) {
 	t.Helper()
 	m.count = map[string]int{}
-	h, err := NewHub(context.Background(), HubConfig{Server: s, Store: m.Store, Stored: m.Stored, Heartbeat: m.Heartbeat})
+	h, err := bus.NewHub(context.Background(), bus.HubConfig{Server: s, Store: m.Store, Stored: m.Stored, Heartbeat: m.Heartbeat})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return running(t, h.Run)
 }
 
-func startPublisher(t testing.TB, url, dir string, src Source, change func(*PublisherConfig)) (*Publisher, func()) {
+func startPublisher(t testing.TB, url, dir string, src bus.Source, change func(*bus.PublisherConfig)) (*bus.Publisher, func()) {
 	t.Helper()
-	cfg := PublisherConfig{
-		URL: url, PasswordFile: PasswordFile(dir, AgentUser), Node: "n1", Source: src,
+	cfg := bus.PublisherConfig{
+		URL: url, PasswordFile: bus.PasswordFile(dir, bus.AgentUser), Node: "n1", Source: src,
 		StoreTimeout: 200 * time.Millisecond, MaxBackoff: 200 * time.Millisecond, DrainTimeout: time.Millisecond,
 	}
 	if change != nil {
 		change(&cfg)
 	}
-	p, err := NewPublisher(cfg)
+	p, err := bus.NewPublisher(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -252,17 +254,7 @@ func TestStreamIsLost(t *testing.T) {
 	stopHub := startHub(t, s, &memory{block: make(chan struct{})})
 	p, _ := startPublisher(t, url, dir, src, nil)
 	src.add(97)
-	kept := func() (n int) {
-		p.flights.mu.Lock()
-		defer p.flights.mu.Unlock()
-		for _, f := range p.flights.all {
-			if f.kept {
-				n++
-			}
-		}
-		return n
-	}
-	waitFor(t, "JetStream to have them", func() bool { return kept() == 97 })
+	waitFor(t, "JetStream to have them", func() bool { return bus.Kept(p) == 97 })
 	stopHub()
 	s.Stop()
 	if err := os.RemoveAll(filepath.Join(dir, "nats")); err != nil {
@@ -307,7 +299,7 @@ func TestNobodyListensYet(t *testing.T) {
 	m, src := &memory{}, newSource()
 	p, _ := startPublisher(t, s.URL(), dir, src, nil)
 	src.add(3)
-	waitFor(t, "the error", func() bool { return strings.Contains(p.Stats().LastError, ErrUnreachable.Error()) })
+	waitFor(t, "the error", func() bool { return strings.Contains(p.Stats().LastError, bus.ErrUnreachable.Error()) })
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -315,7 +307,7 @@ func TestNobodyListensYet(t *testing.T) {
 	waitFor(t, "all to be stored", src.done(3))
 	m.check(t, 3)
 	waitFor(t, "the error to be forgotten", func() bool {
-		return p.Stats() == PublisherStats{Connected: true, Published: p.Stats().Published, Stored: 3, Retried: p.Stats().Retried, Duplicates: p.Stats().Duplicates}
+		return p.Stats() == bus.PublisherStats{Connected: true, Published: p.Stats().Published, Stored: 3, Retried: p.Stats().Retried, Duplicates: p.Stats().Duplicates}
 	})
 }
 
@@ -328,10 +320,10 @@ func TestPasswordIsCorrected(t *testing.T) {
 	if err := os.WriteFile(file, []byte("wrong\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p, _ := startPublisher(t, s.URL(), dir, src, func(c *PublisherConfig) { c.PasswordFile = file })
+	p, _ := startPublisher(t, s.URL(), dir, src, func(c *bus.PublisherConfig) { c.PasswordFile = file })
 	src.add(3)
-	waitFor(t, "the refusal", func() bool { return strings.Contains(p.Stats().LastError, ErrRefused.Error()) })
-	right, err := os.ReadFile(PasswordFile(dir, AgentUser))
+	waitFor(t, "the refusal", func() bool { return strings.Contains(p.Stats().LastError, bus.ErrRefused.Error()) })
+	right, err := os.ReadFile(bus.PasswordFile(dir, bus.AgentUser))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -347,9 +339,9 @@ func TestHeartbeats(t *testing.T) {
 	s := startServer(t, dir, "127.0.0.1:0")
 	m := &memory{}
 	startHub(t, s, m)
-	startPublisher(t, s.URL(), dir, newSource(), func(c *PublisherConfig) {
+	startPublisher(t, s.URL(), dir, newSource(), func(c *bus.PublisherConfig) {
 		c.HeartbeatEvery = 20 * time.Millisecond
-		c.Heartbeat = func() Heartbeat { return Heartbeat{Version: "v1", Node: "liar"} }
+		c.Heartbeat = func() bus.Heartbeat { return bus.Heartbeat{Version: "v1", Node: "liar"} }
 	})
 	waitFor(t, "heartbeats", func() bool { m.mu.Lock(); defer m.mu.Unlock(); return len(m.beats) >= 3 })
 	m.mu.Lock()
@@ -366,9 +358,9 @@ func TestBeat(t *testing.T) {
 	dir := t.TempDir()
 	s := startServer(t, dir, "127.0.0.1:0")
 	startHub(t, s, &memory{})
-	p, _ := startPublisher(t, s.URL(), dir, newSource(), func(c *PublisherConfig) {
+	p, _ := startPublisher(t, s.URL(), dir, newSource(), func(c *bus.PublisherConfig) {
 		c.HeartbeatEvery = time.Hour
-		c.Heartbeat = func() Heartbeat { return Heartbeat{} }
+		c.Heartbeat = func() bus.Heartbeat { return bus.Heartbeat{} }
 	})
 	waitFor(t, "the first heartbeat", func() bool { return p.Stats().Heartbeats == 1 })
 	p.Beat()
@@ -381,9 +373,9 @@ func TestPasswordComesLater(t *testing.T) {
 	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "pw")
 	s := startServer(t, dir, "127.0.0.1:0")
 	startHub(t, s, &memory{})
-	p, stop := startPublisher(t, s.URL(), dir, newSource(), func(c *PublisherConfig) { c.PasswordFile = file })
+	p, stop := startPublisher(t, s.URL(), dir, newSource(), func(c *bus.PublisherConfig) { c.PasswordFile = file })
 	waitFor(t, "the reason", func() bool { return strings.Contains(p.Stats().LastError, "open "+file) })
-	right, err := os.ReadFile(PasswordFile(dir, AgentUser))
+	right, err := os.ReadFile(bus.PasswordFile(dir, bus.AgentUser))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ const (
 
 // HubConfig of the control plane's side of the bus.
 type HubConfig struct {
-	Server *Server      // the embedded server; may be stopped and started again meanwhile
+	Server Server
 	Logger *slog.Logger // nil: none
 
 	// Store is called with each batch until it returns nil; then the batch counts as stored for
@@ -62,7 +62,7 @@ func NewHub(ctx context.Context, cfg HubConfig) (*Hub, error) {
 	h := &Hub{cfg: cfg}
 	opts := append(forever("plumbline control plane", 200*time.Millisecond),
 		nats.InProcessServer(cfg.Server),
-		nats.UserInfo(controlPlaneUser, cfg.Server.password),
+		nats.UserInfo(controlPlaneUser, cfg.Server.Password()),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			cfg.Logger.Warn("bus", "error", err)
 		}))
@@ -91,7 +91,7 @@ func (h *Hub) makeStream(ctx context.Context) error {
 	_, err = js.CreateOrUpdateStream(ctx, jetstream.StreamConfig{
 		Name: streamName, Subjects: []string{alertSubjects + ".>"},
 		Storage: jetstream.FileStorage, Compression: jetstream.S2Compression,
-		Discard: jetstream.DiscardNew, MaxAge: 72 * time.Hour, MaxBytes: streamBytes,
+		Discard: jetstream.DiscardNew, MaxAge: 72 * time.Hour, MaxBytes: StreamBytes,
 		Duplicates: 5 * time.Minute, AllowDirect: true,
 	})
 	if err != nil {
@@ -104,7 +104,7 @@ func (h *Hub) makeStream(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("make consumer: %w", err)
 	}
-	if err := h.cfg.Server.syncStore(); err != nil {
+	if err := h.cfg.Server.Sync(); err != nil {
 		return fmt.Errorf("sync stream: %w", err)
 	}
 	return nil

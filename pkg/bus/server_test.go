@@ -1,4 +1,4 @@
-package bus
+package bus_test
 
 import (
 	"errors"
@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"github.com/nats-io/nats.go"
+
+	"github.com/plumbline-io/plumbline/pkg/bus"
+	"github.com/plumbline-io/plumbline/pkg/bus/natsserver"
 )
 
 // TestPermissions: what each user must not do, by the server's own word.
@@ -19,24 +22,24 @@ func TestPermissions(t *testing.T) {
 		user, publish, subscribe string
 		allowed                  bool
 	}{
-		"agent sends an alert":               {user: AgentUser, publish: "alert.v1.default.c.n.error.x.w.y", allowed: true},
-		"agent sends for another tenant":     {user: AgentUser, publish: "alert.v1.other.c.n.error.x.w.y"},
-		"agent reads alerts":                 {user: AgentUser, subscribe: "alert.v1.>"},
-		"agent reads everything":             {user: AgentUser, subscribe: ">"},
-		"agent deletes the stream":           {user: AgentUser, publish: "$JS.API.STREAM.DELETE.ALERTS"},
-		"agent reads the stream":             {user: AgentUser, publish: "$JS.API.DIRECT.GET.ALERTS"},
-		"agent acknowledges":                 {user: AgentUser, publish: "$JS.ACK.ALERTS.store.1.1.1.1.1"},
-		"agent asks as an operator":          {user: AgentUser, publish: "api.v1.alerts"},
-		"agent confirms alerts":              {user: AgentUser, publish: "stored.v1.default.default.n1"},
-		"agent reads operators' answers":     {user: AgentUser, subscribe: "_INBOX.operator.>"},
-		"agent reads the system":             {user: AgentUser, subscribe: "$SYS.>"},
-		"operator asks":                      {user: OperatorUser, publish: "api.v1.alerts", allowed: true},
-		"operator sends an alert":            {user: OperatorUser, publish: "alert.v1.default.c.n.error.x.w.y"},
-		"operator sends a heartbeat":         {user: OperatorUser, publish: "agent.v1.default.c.n"},
-		"operator confirms alerts":           {user: OperatorUser, publish: "stored.v1.default.default.n1"},
-		"operator deletes the stream":        {user: OperatorUser, publish: "$JS.API.STREAM.DELETE.ALERTS"},
-		"operator watches confirmations":     {user: OperatorUser, subscribe: "stored.v1.>", allowed: true},
-		"operator reads alerts as they come": {user: OperatorUser, subscribe: "alert.v1.>"},
+		"agent sends an alert":               {user: bus.AgentUser, publish: "alert.v1.default.c.n.error.x.w.y", allowed: true},
+		"agent sends for another tenant":     {user: bus.AgentUser, publish: "alert.v1.other.c.n.error.x.w.y"},
+		"agent reads alerts":                 {user: bus.AgentUser, subscribe: "alert.v1.>"},
+		"agent reads everything":             {user: bus.AgentUser, subscribe: ">"},
+		"agent deletes the stream":           {user: bus.AgentUser, publish: "$JS.API.STREAM.DELETE.ALERTS"},
+		"agent reads the stream":             {user: bus.AgentUser, publish: "$JS.API.DIRECT.GET.ALERTS"},
+		"agent acknowledges":                 {user: bus.AgentUser, publish: "$JS.ACK.ALERTS.store.1.1.1.1.1"},
+		"agent asks as an operator":          {user: bus.AgentUser, publish: "api.v1.alerts"},
+		"agent confirms alerts":              {user: bus.AgentUser, publish: "stored.v1.default.default.n1"},
+		"agent reads operators' answers":     {user: bus.AgentUser, subscribe: "_INBOX.operator.>"},
+		"agent reads the system":             {user: bus.AgentUser, subscribe: "$SYS.>"},
+		"operator asks":                      {user: bus.OperatorUser, publish: "api.v1.alerts", allowed: true},
+		"operator sends an alert":            {user: bus.OperatorUser, publish: "alert.v1.default.c.n.error.x.w.y"},
+		"operator sends a heartbeat":         {user: bus.OperatorUser, publish: "agent.v1.default.c.n"},
+		"operator confirms alerts":           {user: bus.OperatorUser, publish: "stored.v1.default.default.n1"},
+		"operator deletes the stream":        {user: bus.OperatorUser, publish: "$JS.API.STREAM.DELETE.ALERTS"},
+		"operator watches confirmations":     {user: bus.OperatorUser, subscribe: "stored.v1.>", allowed: true},
+		"operator reads alerts as they come": {user: bus.OperatorUser, subscribe: "alert.v1.>"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := try(t, s, dir, tc.user, tc.publish, tc.subscribe); (err == nil) != tc.allowed {
@@ -47,9 +50,9 @@ func TestPermissions(t *testing.T) {
 }
 
 // try returns what the server objects to.
-func try(t *testing.T, s *Server, dir, user, publish, subscribe string) error {
+func try(t *testing.T, s *natsserver.Server, dir, user, publish, subscribe string) error {
 	t.Helper()
-	password, err := readPassword(PasswordFile(dir, user))
+	password, err := bus.ReadPassword(bus.PasswordFile(dir, user))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,14 +92,14 @@ func TestDialErrors(t *testing.T) {
 		url, file string
 		want      error
 	}{
-		"wrong password":   {s.URL(), PasswordFile(dir, AgentUser), ErrRefused},
-		"nobody listens":   {"nats://127.0.0.1:1", PasswordFile(dir, OperatorUser), ErrUnreachable},
-		"no such host":     {"nats://host.invalid:4222", PasswordFile(dir, OperatorUser), ErrUnreachable},
+		"wrong password":   {s.URL(), bus.PasswordFile(dir, bus.AgentUser), bus.ErrRefused},
+		"nobody listens":   {"nats://127.0.0.1:1", bus.PasswordFile(dir, bus.OperatorUser), bus.ErrUnreachable},
+		"no such host":     {"nats://host.invalid:4222", bus.PasswordFile(dir, bus.OperatorUser), bus.ErrUnreachable},
 		"no password file": {s.URL(), filepath.Join(dir, "none"), os.ErrNotExist},
-		"no password":      {s.URL(), os.DevNull, ErrNoPassword},
+		"no password":      {s.URL(), os.DevNull, bus.ErrNoPassword},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c, err := Dial(ClientConfig{URL: tc.url, PasswordFile: tc.file})
+			c, err := bus.Dial(bus.ClientConfig{URL: tc.url, PasswordFile: tc.file})
 			if !errors.Is(err, tc.want) {
 				t.Errorf("got %v, want %v", err, tc.want)
 			}
@@ -109,7 +112,7 @@ func TestDialErrors(t *testing.T) {
 
 func TestServerErrors(t *testing.T) {
 	s := startServer(t, t.TempDir(), "127.0.0.1:0")
-	second, err := NewServer(ServerConfig{DataDir: t.TempDir(), Listen: s.URL()[len("nats://"):], Tenant: "default"})
+	second, err := natsserver.New(natsserver.Config{DataDir: t.TempDir(), Listen: s.URL()[len("nats://"):], Tenant: "default"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +120,7 @@ func TestServerErrors(t *testing.T) {
 		t.Errorf("occupied port: %v", err)
 	}
 	for _, listen := range []string{"", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:65536"} {
-		if _, err := NewServer(ServerConfig{DataDir: t.TempDir(), Listen: listen}); err == nil {
+		if _, err := natsserver.New(natsserver.Config{DataDir: t.TempDir(), Listen: listen}); err == nil {
 			t.Errorf("listen on %q was accepted", listen)
 		}
 	}
@@ -127,39 +130,39 @@ func TestPasswordsAreKept(t *testing.T) {
 	dir := t.TempDir()
 	var before string
 	for range 2 {
-		if _, err := NewServer(ServerConfig{DataDir: dir, Listen: "127.0.0.1:0"}); err != nil {
+		if _, err := natsserver.New(natsserver.Config{DataDir: dir, Listen: "127.0.0.1:0"}); err != nil {
 			t.Fatal(err)
 		}
-		agent, err := readPassword(PasswordFile(dir, AgentUser))
+		agent, err := bus.ReadPassword(bus.PasswordFile(dir, bus.AgentUser))
 		if err != nil || len(agent) != 32 || before != "" && agent != before {
 			t.Errorf("password %q after %q, %v", agent, before, err)
 		}
 		before = agent
 	}
-	if err := os.WriteFile(PasswordFile(dir, AgentUser), nil, 0o600); err != nil {
+	if err := os.WriteFile(bus.PasswordFile(dir, bus.AgentUser), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := NewServer(ServerConfig{DataDir: dir, Listen: "127.0.0.1:0"}); err == nil {
+	if _, err := natsserver.New(natsserver.Config{DataDir: dir, Listen: "127.0.0.1:0"}); err == nil {
 		t.Error("an empty password was accepted")
 	}
 }
 
 func TestPublisherConfig(t *testing.T) {
-	for name, change := range map[string]func(*PublisherConfig){
-		"scheme":   func(c *PublisherConfig) { c.URL = "http://h:1" },
-		"no host":  func(c *PublisherConfig) { c.URL = "nats://" },
-		"garbage":  func(c *PublisherConfig) { c.URL = "nats://[" },
-		"password": func(c *PublisherConfig) { c.PasswordFile = "" },
-		"node":     func(c *PublisherConfig) { c.Node = "" },
-		"source":   func(c *PublisherConfig) { c.Source = nil },
+	for name, change := range map[string]func(*bus.PublisherConfig){
+		"scheme":   func(c *bus.PublisherConfig) { c.URL = "http://h:1" },
+		"no host":  func(c *bus.PublisherConfig) { c.URL = "nats://" },
+		"garbage":  func(c *bus.PublisherConfig) { c.URL = "nats://[" },
+		"password": func(c *bus.PublisherConfig) { c.PasswordFile = "" },
+		"node":     func(c *bus.PublisherConfig) { c.Node = "" },
+		"source":   func(c *bus.PublisherConfig) { c.Source = nil },
 	} {
 		t.Run(name, func(t *testing.T) {
-			cfg := PublisherConfig{URL: "nats://h:1", PasswordFile: "f", Node: "n", Source: newSource()}
-			if _, err := NewPublisher(cfg); err != nil {
+			cfg := bus.PublisherConfig{URL: "nats://h:1", PasswordFile: "f", Node: "n", Source: newSource()}
+			if _, err := bus.NewPublisher(cfg); err != nil {
 				t.Fatal(err)
 			}
 			change(&cfg)
-			if _, err := NewPublisher(cfg); err == nil {
+			if _, err := bus.NewPublisher(cfg); err == nil {
 				t.Error("accepted")
 			}
 		})

@@ -18,6 +18,7 @@ import (
 
 	"github.com/plumbline-io/plumbline/pkg/alertstore"
 	"github.com/plumbline-io/plumbline/pkg/bus"
+	"github.com/plumbline-io/plumbline/pkg/bus/natsserver"
 )
 
 // Config of a ControlPlane.
@@ -31,7 +32,7 @@ type Config struct {
 // ControlPlane is one control plane. Ready and URL are safe for concurrent use with Run.
 type ControlPlane struct {
 	cfg    Config
-	server *bus.Server
+	server *natsserver.Server
 	store  *alertstore.Store
 	ready  chan struct{}
 }
@@ -50,7 +51,7 @@ func New(cfg Config) (*ControlPlane, error) {
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make data directory: %w", err)
 	}
-	server, err := bus.NewServer(bus.ServerConfig{
+	server, err := natsserver.New(natsserver.Config{
 		DataDir: cfg.DataDir, Listen: cfg.Listen, Tenant: cfg.Tenant, Logger: cfg.Logger,
 	})
 	if err != nil {

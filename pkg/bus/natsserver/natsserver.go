@@ -1,9 +1,15 @@
-package bus
+// Package natsserver runs a NATS server with JetStream inside the control plane. It is the only importer of
+// nats-server, so that agents do not carry one. It must never know what goes over the bus: who may do what
+// is bus.Users.
+//
+//	s, err := natsserver.New(natsserver.Config{DataDir: dir, Listen: "127.0.0.1:4222", Tenant: "default"})
+//	err = s.Start()
+//	defer s.Stop()
+package natsserver
 
 import (
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,13 +24,11 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
-	"github.com/plumbline-io/plumbline/pkg/wholefile"
+	"github.com/plumbline-io/plumbline/pkg/bus"
 )
 
-const controlPlaneUser = "controlplane"
-
-// ServerConfig of the embedded NATS server.
-type ServerConfig struct {
+// Config of a Server.
+type Config struct {
 	DataDir string       // streams are kept in nats/ below it, the passwords beside
 	Listen  string       // host:port; port 0: any free one
 	Tenant  string       // agents may publish for this tenant only
@@ -34,7 +38,7 @@ type ServerConfig struct {
 // Server is an embedded NATS server with JetStream. Start and Stop may alternate; they are not safe
 // for concurrent use with each other.
 type Server struct {
-	cfg      ServerConfig
+	cfg      Config
 	password string // of the control plane's own connection, new with each Server
 
 	mu      sync.Mutex
@@ -42,9 +46,8 @@ type Server struct {
 	addr    string // where it listens, kept over Stop so that a port 0 stays the same
 }
 
-// NewServer makes the passwords if they do not exist: agent.password and operator.password in
-// DataDir, readable by the owner only.
-func NewServer(cfg ServerConfig) (*Server, error) {
+// New makes the users' passwords if they do not exist: see bus.MakePasswords.
+func New(cfg Config) (*Server, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -52,10 +55,8 @@ func NewServer(cfg ServerConfig) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, password: rand.Text(), addr: cfg.Listen}
-	for _, user := range [...]string{AgentUser, OperatorUser} {
-		if err := makePassword(PasswordFile(cfg.DataDir, user)); err != nil {
-			return nil, err
-		}
+	if err := bus.MakePasswords(cfg.DataDir); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
@@ -70,39 +71,6 @@ func splitListen(listen string) (string, int, error) {
 		return "", 0, fmt.Errorf("listen on %q: port must be a number up to 65535", listen)
 	}
 	return host, int(port), nil
-}
-
-// PasswordFile is where the password of a user is kept.
-func PasswordFile(dataDir, user string) string { return filepath.Join(dataDir, user+".password") }
-
-// makePassword never leaves a half-written file: the content comes before the name.
-func makePassword(path string) error {
-	if _, err := os.Stat(path); err == nil || !errors.Is(err, os.ErrNotExist) {
-		if err == nil {
-			_, err = readPassword(path)
-		}
-		return err
-	}
-	var b [24]byte
-	if _, err := rand.Read(b[:]); err != nil {
-		return fmt.Errorf("make password: %w", err)
-	}
-	if err := wholefile.Write(path, []byte(base64.RawURLEncoding.EncodeToString(b[:])+"\n"), 0o600); err != nil {
-		return fmt.Errorf("write password: %w", err)
-	}
-	return nil
-}
-
-func readPassword(path string) (string, error) {
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return "", fmt.Errorf("read password: %w", err)
-	}
-	text := strings.TrimSpace(string(b))
-	if text == "" {
-		return "", fmt.Errorf("read password: %s is empty", path)
-	}
-	return text, nil
 }
 
 // Start begins to listen. It returns once clients can connect.
@@ -166,19 +134,13 @@ func (s *Server) options() (*server.Options, error) {
 		ServerName: "plumbline", Host: host, Port: listenPort(port),
 		NoSigs: true, DisableJetStreamBanner: true, Users: users,
 		JetStream: true, StoreDir: filepath.Join(s.cfg.DataDir, "nats"),
-		JetStreamMaxStore: streamBytes + streamBytes/16, JetStreamMaxMemory: 16 << 20,
+		JetStreamMaxStore: bus.StreamBytes + bus.StreamBytes/16, JetStreamMaxMemory: 16 << 20,
 		// JetStream acks before it syncs; the default interval is two minutes.
 		SyncInterval:  time.Second,
 		WriteDeadline: 10 * time.Second,
-		MaxPayload:    maxPayload,
+		MaxPayload:    bus.MaxPayload,
 	}, nil
 }
-
-// streamBytes is how much of the stream may wait for the store on disk; more waits in the spools.
-const streamBytes = 1 << 30
-
-// maxPayload of one message, in bytes.
-const maxPayload = 1 << 20
 
 func listenPort(port int) int {
 	if port == 0 {
@@ -187,34 +149,26 @@ func listenPort(port int) int {
 	return port
 }
 
-// users is who may do what. An agent cannot read alerts, nor anything of JetStream; an operator can
-// ask the control plane, nothing else.
 func (s *Server) users() ([]*server.User, error) {
-	agent, err := readPassword(PasswordFile(s.cfg.DataDir, AgentUser))
+	known, err := bus.Users(s.cfg.DataDir, s.cfg.Tenant, s.password)
 	if err != nil {
 		return nil, err
 	}
-	operator, err := readPassword(PasswordFile(s.cfg.DataDir, OperatorUser))
-	if err != nil {
-		return nil, err
+	var users []*server.User
+	for _, u := range known {
+		user := &server.User{Username: u.Name, Password: u.Password}
+		if u.Publish != nil || u.Subscribe != nil {
+			user.Permissions = &server.Permissions{
+				Publish: &server.SubjectPermission{Allow: u.Publish}, Subscribe: &server.SubjectPermission{Allow: u.Subscribe},
+			}
+		}
+		users = append(users, user)
 	}
-	own := token(s.cfg.Tenant) + ".>"
-	return []*server.User{
-		{Username: controlPlaneUser, Password: s.password},
-		{Username: AgentUser, Password: agent, Permissions: &server.Permissions{
-			Publish: &server.SubjectPermission{Allow: []string{
-				alertSubjects + "." + own, heartbeatSubjects + "." + own, askSubjects + "." + own,
-			}},
-			Subscribe: &server.SubjectPermission{Allow: []string{storedSubjects + "." + own, inbox(AgentUser) + ".>"}},
-		}},
-		{Username: OperatorUser, Password: operator, Permissions: &server.Permissions{
-			Publish:   &server.SubjectPermission{Allow: []string{apiSubjects + ".>"}},
-			Subscribe: &server.SubjectPermission{Allow: []string{storedSubjects + ".>", inbox(OperatorUser) + ".>"}},
-		}},
-	}, nil
+	return users, nil
 }
 
-func inbox(user string) string { return "_INBOX." + user }
+// Password is that of the control plane's own connection.
+func (s *Server) Password() string { return s.password }
 
 // URL is where clients connect, once Start has returned.
 func (s *Server) URL() string {
@@ -246,9 +200,9 @@ func (s *Server) Stop() {
 	}
 }
 
-// syncStore makes a new stream durable: JetStream does not sync its description, and a power cut
+// Sync makes a new stream durable: JetStream does not sync its description, and a power cut
 // would leave an empty file and no stream.
-func (s *Server) syncStore() error {
+func (s *Server) Sync() error {
 	return filepath.WalkDir(filepath.Join(s.cfg.DataDir, "nats"), func(path string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err
