@@ -163,6 +163,7 @@ func (s *server) fingerprint(t *testing.T, name string) string {
 func TestHandshakesAreCountedExactly(t *testing.T) {
 	s := startServer(t)
 	const n = 23
+	var suites []uint16 // as the client says: which it prefers depends on its processor
 	for range n {
 		c, err := tls.Dial("tcp", s.address, &tls.Config{
 			InsecureSkipVerify: true, NextProtos: []string{"http/1.1"}, ServerName: "shop.example",
@@ -170,11 +171,12 @@ func TestHandshakesAreCountedExactly(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		suites = append(suites, c.ConnectionState().CipherSuite)
 		c.Close()
 	}
 	for i, ev := range s.events.Wait(t, event.Handshake, n) {
 		h := ev.Handshake
-		if !h.OK || h.Library != event.LibraryOpenSSL || h.Role != event.Server || h.Version != 0x0304 || h.Suite != 0x1301 ||
+		if !h.OK || h.Library != event.LibraryOpenSSL || h.Role != event.Server || h.Version != 0x0304 || h.Suite != suites[i] ||
 			h.ServerName != "shop.example" || h.ALPN != "http/1.1" || h.Resumed || h.HasPeer || h.Duration == 0 {
 			t.Errorf("handshake %d: %+v", i, h)
 		}
