@@ -28,9 +28,6 @@ type Header struct {
 	Hook     uint8
 }
 
-// pollInterval bounds how long a record that did not wake the reader stays in the ring.
-const pollInterval = 50 * time.Millisecond
-
 // Decoder lets each record be decoded by the sensor of its kind. It has one goroutine.
 type Decoder struct {
 	sensors [event.KindCount]Sensor
@@ -52,6 +49,7 @@ func NewDecoder(sensors []Sensor) *Decoder {
 // Reader drains the ring buffer. It has one goroutine: the caller of Run.
 type Reader struct {
 	ring    *ringbuf.Reader
+	poll    time.Duration
 	decoder *Decoder
 	bad     func(error)
 }
@@ -63,7 +61,7 @@ func NewReader(shared *Shared, sensors []Sensor, bad func(error)) (*Reader, erro
 	if err != nil {
 		return nil, fmt.Errorf("open ring buffer: %w", err)
 	}
-	return &Reader{ring: ring, decoder: NewDecoder(sensors), bad: bad}, nil
+	return &Reader{ring: ring, poll: shared.Poll, decoder: NewDecoder(sensors), bad: bad}, nil
 }
 
 // Run reads until ctx ends, then drains what is in the ring and returns nil. handle must not keep
@@ -75,7 +73,7 @@ func (r *Reader) Run(ctx context.Context, handle func(*event.Event)) error {
 		record ringbuf.Record
 		ev     event.Event
 	)
-	poll := func() { r.ring.SetDeadline(time.Now().Add(pollInterval)) }
+	poll := func() { r.ring.SetDeadline(time.Now().Add(r.poll)) }
 	poll()
 	for {
 		err := r.ring.ReadInto(&record)

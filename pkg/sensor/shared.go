@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -31,6 +32,10 @@ type Config struct {
 	// PerProcess makes uprobes fire in followed processes only, not for everyone who maps the
 	// file. Implied by Scoped on a host that is shared.
 	PerProcess bool
+	// Poll bounds how long a record that does not wake the reader stays in the ring: those that keep the
+	// process table up to date. Zero means 100 ms, and 50 ms with PerProcess, where each process has to be
+	// found before it is observed. Each look costs the machine some 0.1 ms.
+	Poll time.Duration
 	// BTF is a file with the kernel's types, for kernels that do not bring them. Empty: the
 	// kernel's own.
 	BTF string
@@ -52,6 +57,7 @@ type Shared struct {
 
 const (
 	defaultRingBytes = 4 << 20
+	defaultPoll      = 100 * time.Millisecond
 	lostSlots        = 32
 	maxWorkloads     = 16384
 	maxExpected      = 4096
@@ -61,6 +67,12 @@ const (
 // kernel's BTF (CONFIG_DEBUG_INFO_BTF, or Config.BTF).
 func NewShared(cfg Config) (*Shared, error) {
 	s := &Shared{Config: cfg}
+	if s.Poll == 0 {
+		s.Poll = defaultPoll
+		if s.PerProcess {
+			s.Poll /= 2
+		}
+	}
 	if s.RingBytes == 0 {
 		s.RingBytes = defaultRingBytes
 	}

@@ -59,7 +59,7 @@ func NewScope(t testing.TB) *Scope {
 	}
 	s.ID = info.Sys().(*syscall.Stat_t).Ino // kernfs: the inode number is the cgroup id
 	s.Shared, err = sensor.NewShared(sensor.Config{
-		RingBytes: 1 << 22, Hierarchy: sensor.HierarchyV2, Scoped: true, PerProcess: true,
+		RingBytes: 1 << 22, Hierarchy: sensor.HierarchyV2, Scoped: true, PerProcess: true, Poll: 10 * time.Millisecond,
 	})
 	if err != nil {
 		t.Fatal(err)
