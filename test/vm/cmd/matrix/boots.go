@@ -37,9 +37,9 @@ func (b boot) name() string {
 // second rung of the ladder.
 func boots() []boot {
 	return []boot{
+		{"6.12", "v2", true, 1, false},
 		{"5.10", "v2", true, 1, false},
 		{"6.1", "v2", true, 2, false},
-		{"6.12", "v2", true, 1, false},
 		{"newest", "v2", true, 1, false}, // with two, QEMU may let one processor see the other's code half patched
 		{"6.12-arm64", "v2", true, 1, false},
 		{"5.10", "hybrid", true, 1, true},
