@@ -21,7 +21,7 @@ func newRulesExplain() *cobra.Command {
 		Use:   "explain RULE [FILE|DIR...]",
 		Short: "Explain one rule, and where it is decided",
 		Long: `Explain one rule of the files, or of the built-in ones: what it is for, which events it is asked about,
-the macros and lists that its condition is made of, which events leave the kernel for it, where each check
+the macros and lists that its condition is made of, which events leave the kernel for it and at which hooks, where each check
 can be decided: in the kernel, by a weaker test there before user space (filter), or in user space; and what
 becomes of what it matches.
 
@@ -78,6 +78,7 @@ type explanation struct {
 	Condition   string       `json:"condition,omitempty"`
 	Definitions []definition `json:"definitions"`
 	Kernel      []string     `json:"kernel"` // what leaves the kernel for it, by kind of event
+	Hooks       []string     `json:"hooks"`  // where the kernel is asked
 	Effect      string       `json:"effect,omitempty"`
 	Decided     []decision   `json:"decided"`
 }
@@ -110,7 +111,7 @@ func explain(c *catalogue, name string) (*explanation, error) {
 	r := c.rules()[i]
 	x := &explanation{
 		listedRule: listing(r), Attack: append([]string{}, r.Attack...), Action: r.Action.String(), Mode: r.Mode.String(), Window: windowText(&r.Window),
-		Events: []string{}, Kernel: []string{}, Output: strings.TrimSpace(r.Output()), Condition: strings.TrimSpace(r.Condition()),
+		Events: []string{}, Kernel: []string{}, Hooks: []string{}, Output: strings.TrimSpace(r.Output()), Condition: strings.TrimSpace(r.Condition()),
 	}
 	if d, drift := c.drift(r); drift {
 		x.drift(d)
@@ -129,6 +130,11 @@ func explain(c *catalogue, name string) (*explanation, error) {
 			continue // an Exec follows
 		}
 		x.Kernel = append(x.Kernel, interestText(&interest, r.InKernel()))
+		for _, h := range hooksOf(&interest) {
+			if !slices.Contains(x.Hooks, h) {
+				x.Hooks = append(x.Hooks, h)
+			}
+		}
 	}
 	x.Effect = effect(r)
 	x.Definitions = c.definitions(r)
@@ -140,6 +146,27 @@ func explain(c *catalogue, name string) (*explanation, error) {
 		x.Decided = append(x.Decided, d)
 	}
 	return x, nil
+}
+
+// hooksOf are where the kernel meets what a rule asks about.
+func hooksOf(i *rule.Interest) []string {
+	switch i.Kind {
+	case event.Access:
+		return i.Op.Hooks()
+	case event.ExecCheck:
+		return event.OpExec.Hooks()
+	case event.Exec:
+		return []string{"sched_process_exec"}
+	case event.Fork:
+		return []string{"sched_process_fork"}
+	case event.Exit:
+		return []string{"sched_process_exit"}
+	case event.Handshake:
+		return []string{"uprobe/crypto_tls", "uprobe/libssl.so.3"}
+	case event.Pause:
+		return []string{"uprobe/go_stop_the_world"}
+	}
+	return nil
 }
 
 // drift explains a rule that the kernel decides by a baseline.
@@ -244,67 +271,6 @@ func effect(r *rule.Rule) string {
 	return "in mode " + r.Mode.String() + " it alerts; with mode enforce the kernel does it, in protected workloads"
 }
 
-func noSuchRule(c *catalogue, name string) error {
-	for _, p := range c.problems {
-		if p.Rule == name && !p.Warning {
-			return hinted{usageError{fmt.Errorf("explain rule: %w", p)}, "the rule is left out: see 'plumbline rules lint'"}
-		}
-	}
-	var names []string
-	for _, r := range c.rules() {
-		names = append(names, r.Name)
-	}
-	hint := "'plumbline rules list' shows the rules there are; name the file of yours after the rule"
-	if close := near(name, names); len(close) > 0 {
-		hint = "did you mean " + strings.Join(close, ", or ") + "?"
-	}
-	return hinted{usageError{fmt.Errorf("explain rule: there is no rule %q", name)}, hint}
-}
-
-// near finds at most three names that are alike: a part of it in any case, or few letters differ.
-func near(name string, names []string) []string {
-	const most = 3
-	want := strings.ToLower(name)
-	distance := map[string]int{}
-	var found []string
-	for _, n := range names {
-		have := strings.ToLower(n)
-		d := edits(want, have)
-		if strings.Contains(have, want) {
-			d = 0
-		}
-		if d <= max(len(want), len(have))/3 {
-			distance[n] = d
-			found = append(found, n)
-		}
-	}
-	slices.SortStableFunc(found, func(a, b string) int { return distance[a] - distance[b] })
-	for i := range found {
-		found[i] = fmt.Sprintf("%q", found[i])
-	}
-	return found[:min(len(found), most)]
-}
-
-// edits counts the bytes to insert, delete or replace (Levenshtein).
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
-}
-
 // definitions are the macros and lists of a rule, in the order in which its condition meets them.
 func (c *catalogue) definitions(r *rule.Rule) []definition {
 	found := []definition{}
@@ -346,6 +312,7 @@ func (x *explanation) print(out io.Writer) error {
 		{"window", x.Window},
 		{"defined", fmt.Sprintf("%s:%d", x.File, x.Line)},
 		{"asked about", strings.Join(x.Events, ", ")},
+		{"at hooks", strings.Join(x.Hooks, ", ")},
 		{"output", x.Output},
 	} {
 		if row[1] != "" {
