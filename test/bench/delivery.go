@@ -58,7 +58,8 @@ func delivery(ctx context.Context, bin string) (rows []row, err error) {
 	}); err != nil {
 		return nil, err
 	}
-	a, err := startAgent(ctx, bin, dir, s, "--mode", "enforce", "--control-plane", url, "--password-file", filepath.Join(data, "agent.password"))
+	// So many denials would step enforcement down.
+	a, err := startAgent(ctx, bin, dir, s, "--mode", "enforce", "--deny-budget", "0", "--crash-budget", "0", "--control-plane", url, "--password-file", filepath.Join(data, "agent.password"))
 	if err != nil {
 		return nil, err
 	}
