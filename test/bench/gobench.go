@@ -30,7 +30,7 @@ func goBenchmarks(ctx context.Context) ([]row, error) {
 		for _, m := range regexp.MustCompile(`\s([0-9.]+) ns/op\s+[0-9]+ B/op\s+([0-9]+) allocs/op`).FindAllStringSubmatch(string(out), -1) {
 			var ns float64
 			if _, err := fmt.Sscan(m[1], &ns); err == nil && (best == "" || ns < least) {
-				best, least = fmt.Sprintf("%.0f ns, %s allocations (best of 10)", ns, m[2]), ns
+				best, least = fmt.Sprintf("%s, %s allocations (best of 10)", inUnit(ns), m[2]), ns
 			}
 		}
 		if best == "" {
@@ -39,4 +39,12 @@ func goBenchmarks(ctx context.Context) ([]row, error) {
 		rows = append(rows, row{b.what, best, b.target})
 	}
 	return rows, nil
+}
+
+// inUnit writes nanoseconds in the unit that goals of their size have.
+func inUnit(ns float64) string {
+	if ns < 1e6 {
+		return fmt.Sprintf("%.0f ns", ns)
+	}
+	return fmt.Sprintf("%.0f ms", ns/1e6)
 }
