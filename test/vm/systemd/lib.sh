@@ -31,10 +31,10 @@ denies() {
 
 # state UNIT FIELD: of the agent's status.
 state() {
-	plumbline-agent status -o json | perl -MJSON::PP -0777 -ne '
+	plumbline-agent status -o json | name=$1 field=$2 perl -MJSON::PP -0777 -ne '
 		for (@{decode_json($_)->{workloads}}) {
-			next unless $_->{name} eq "'"$1"'";
-			my $v = $_->{'"$2"'};
+			next unless $_->{name} eq $ENV{name};
+			my $v = $_->{$ENV{field}};
 			print ref $v ? join(" ", @$v) : $v // "", "\n";
 		}'
 }
