@@ -1,4 +1,4 @@
-# Debian's cron with a job in shell that writes a file each minute and keeps the last three.
+# Debian's cron with a job in shell that writes a file each minute and keeps the last one.
 unit=cron.service
 denials=6
 
@@ -9,7 +9,7 @@ prepare() {
 		new=$(mktemp report.XXXXXX)
 		{ date; df / | tail -n 1; } >"$new"
 		mv "$new" "report-$(date +%s)"
-		ls -t | tail -n +4 | xargs -r rm --
+		ls -t | tail -n +2 | xargs -r rm --
 	END
 	chmod 755 /opt/report
 	mkdir -p /var/lib/report
