@@ -20,11 +20,12 @@ until_true() {
 # denies UNIT: what was reported as denied, as "RULE: KEY", sorted, each once: whether a repetition is told
 # depends on the time between. A process id is no part of what is compared.
 denies() {
-	journalctl --no-pager -o cat -u plumbline-agent | perl -MJSON::PP -ne '
+	journalctl --no-pager -o cat -u plumbline-agent | name=$1 perl -MJSON::PP -ne '
 		next unless /^\{/;
 		my $a = eval { decode_json($_) } or next;
 		my $p = $a->{plumbline} or next;
-		next unless $p->{verdict} eq "deny" && $p->{workload} eq "'"$1"'";
+		next unless $p->{verdict} eq "deny" && $p->{workload} eq $ENV{name};
+		next unless $p->{key}; # a rule about other alerts
 		$p->{key} =~ s/pid\d+/pidN/;
 		print "$a->{rule}: $p->{key}\n"' | sort -u
 }
