@@ -51,7 +51,7 @@ upkeep() {
 
 attack() {
 	# What COPY ... PROGRAM is misused for, through the front door.
-	if (cd / && runuser -u postgres -- psql -qAtXc "COPY (SELECT 1) TO PROGRAM 'id'") 2>/dev/null; then
+	if (cd / && runuser -u postgres -- psql -qAtXc "COPY (SELECT 1) TO PROGRAM 'uname'") 2>/dev/null; then
 		echo "postgresql: the program ran"
 		exit 1
 	fi
@@ -69,7 +69,7 @@ attack() {
 
 stopped() {
 	cat <<-END
-		Exec outside baseline: /usr/bin/dash
+		Exec outside baseline: /usr/bin/uname
 		File access outside baseline: read /etc/debian_version
 		File access outside baseline: read /opt/libinject.so
 		Library outside baseline: library /opt/libinject.so
