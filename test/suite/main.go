@@ -14,6 +14,8 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+
+	"github.com/plumbline-io/plumbline/test/counts"
 )
 
 func main() {
@@ -31,6 +33,10 @@ func main() {
 	s.read(out)
 	err = cmd.Wait()
 	s.print()
+	if told := counts.Tell(s.counts()); told != nil {
+		fmt.Fprintln(os.Stderr, "suite:", told)
+		os.Exit(2)
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
 		os.Exit(1)
@@ -149,5 +155,8 @@ func (s *summary) print() {
 	for _, name := range s.failures {
 		fmt.Fprintln(s.w, "FAILED", name)
 	}
-	fmt.Fprintf(s.w, "tests: %d passed, %d failed, %d skipped\n", s.passed, s.failed, s.skipped)
+}
+
+func (s *summary) counts() string {
+	return fmt.Sprintf("tests: %d passed, %d failed, %d skipped", s.passed, s.failed, s.skipped)
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -12,6 +13,7 @@ func summarize(t *testing.T, stream string) (*summary, string) {
 	s := newSummary(&out)
 	s.read(strings.NewReader(stream))
 	s.print()
+	fmt.Fprintln(&out, s.counts())
 	return s, out.String()
 }
 

@@ -81,8 +81,9 @@ func (b boot) run(ctx context.Context, k vm.Kernel, p *payload, o options) outco
 		if o.verbose {
 			fmt.Printf("[%s] %s took %.1f s\n", b.name(), r.Step, r.Took.Seconds())
 		}
-		if err := saveCoverage(o.cover, b.name(), r); err != nil {
-			out.err = errors.Join(out.err, err)
+		out.err = errors.Join(out.err, saveCoverage(o.cover, b.name(), r))
+		for _, profile := range r.Files {
+			out.err = errors.Join(out.err, out.covered.add(profile))
 		}
 	}
 	if err == nil && len(results) != len(m.Plan.Steps) {

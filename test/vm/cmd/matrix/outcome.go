@@ -18,6 +18,7 @@ type outcome struct {
 	took      time.Duration
 	tests     counts
 	scenarios counts
+	covered   coverage // of the packages whose tests ran
 	failures  []string
 	skips     []string
 	filtered  bool // not all tests were asked for: none is fine

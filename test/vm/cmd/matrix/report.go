@@ -8,6 +8,8 @@ import (
 	"sync"
 	"text/tabwriter"
 	"time"
+
+	testcounts "github.com/plumbline-io/plumbline/test/counts"
 )
 
 // report gathers the outcomes of all boots.
@@ -42,11 +44,11 @@ func (r *report) print(took time.Duration) bool {
 	skips := map[string]int{}
 	fmt.Println()
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "KERNEL\tCGROUPS\tBPF LSM\tBOOT\tTESTS\tFAILED\tSKIPPED\tSCENARIOS\tFAILED\tSKIPPED\tTOOK")
+	fmt.Fprintln(w, "KERNEL\tCGROUPS\tBPF LSM\tBOOT\tTESTS\tFAILED\tSKIPPED\tSCENARIOS\tFAILED\tSKIPPED\tCOVERED\tTOOK")
 	for _, o := range r.all {
 		ok = ok && o.ok()
-		fmt.Fprintf(w, "%s\t%s\t%t\t%.1f s\t%d\t%d\t%d\t%d\t%d\t%d\t%.0f s\n", o.version, o.boot.cgroups, o.boot.lsm, o.booted.Seconds(),
-			o.tests.passed, o.tests.failed, o.tests.skipped, o.scenarios.passed, o.scenarios.failed, o.scenarios.skipped, o.took.Seconds())
+		fmt.Fprintf(w, "%s\t%s\t%t\t%.1f s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%.0f s\n", o.version, o.boot.cgroups, o.boot.lsm, o.booted.Seconds(),
+			o.tests.passed, o.tests.failed, o.tests.skipped, o.scenarios.passed, o.scenarios.failed, o.scenarios.skipped, o.covered.String(), o.took.Seconds())
 		tests.add(o.tests)
 		scenarios.add(o.scenarios)
 		for _, s := range o.skips {
@@ -67,9 +69,12 @@ func (r *report) print(took time.Duration) bool {
 			fmt.Printf("FAILED %s: %v\n", o.boot.name(), o.err)
 		}
 	}
-	fmt.Printf("matrix: %d boots, tests: %d passed, %d failed, %d skipped; scenarios: %d passed, %d failed, %d skipped; %.0f s\n", len(r.all),
-		tests.passed, tests.failed, tests.skipped, scenarios.passed, scenarios.failed, scenarios.skipped, took.Seconds())
-	return ok && tests.passed+scenarios.passed > 0
+	err := testcounts.Tell(fmt.Sprintf("matrix: %d boots, tests: %d passed, %d failed, %d skipped; scenarios: %d passed, %d failed, %d skipped; %.0f s", len(r.all),
+		tests.passed, tests.failed, tests.skipped, scenarios.passed, scenarios.failed, scenarios.skipped, took.Seconds()))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "matrix:", err)
+	}
+	return ok && err == nil && tests.passed+scenarios.passed > 0
 }
 
 func (c *counts) add(other counts) {

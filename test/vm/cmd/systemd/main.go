@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/plumbline-io/plumbline/test/counts"
 	vm "github.com/plumbline-io/plumbline/test/vm"
 )
 
@@ -45,7 +46,10 @@ func main() {
 		fmt.Printf("%sFAILED systemd scenario: exit code %d\n", result.Output, result.Code)
 		os.Exit(1)
 	}
-	fmt.Printf("systemd: 1 scenario passed, 0 failed; %.0f s, %.0f s of it in the guest\n", time.Since(start).Seconds(), result.Took.Seconds())
+	if err := counts.Tell(fmt.Sprintf("systemd: 1 scenario passed, 0 failed; %.0f s, %.0f s of it in the guest", time.Since(start).Seconds(), result.Took.Seconds())); err != nil {
+		fmt.Fprintln(os.Stderr, "systemd:", err)
+		os.Exit(1)
+	}
 }
 
 // errMissing is a program, or what the network did not bring, without which there is no guest.
