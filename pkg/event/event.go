@@ -170,6 +170,7 @@ type ExecInfo struct {
 	Detached  bool   // the path does not lead to the process's root
 	Script    bool   // Filename is a script that Path interprets
 	Upper     bool   // the file is in the upper layer of an overlayfs
+	StdioInet bool   // standard input and output are sockets of IPv4 or IPv6
 	Repeated  uint16 // ExecCheck: equal ones that were not reported since the last report; at most 65535
 
 	Membership

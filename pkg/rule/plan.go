@@ -20,6 +20,7 @@ type Interest struct {
 	Protocols []event.Protocol // one of them; nil: any protocol
 	Values    []ValueTest      // one of them; nil: any number
 	Where     Where            // who acts
+	Traits    []TraitTest      // all of them; nil: whoever acts
 	Exact     bool             // the tests decide the rule
 }
 
@@ -339,6 +340,15 @@ func wider[T any](a, b []T, factors *int) []T {
 func (b *bound) anything() bool {
 	return !b.never && b.paths == nil && b.networks == nil && b.ports == nil && b.protocols == nil &&
 		b.values == nil && b.where == 0
+}
+
+// Denials are the events that a rule which stops something is about, exactly: those that pass one of them. There are
+// none if the kernel cannot decide the rule.
+func (r *Rule) Denials() []Interest {
+	if !r.Stops() || !r.InKernel() {
+		return nil
+	}
+	return r.Plan()
 }
 
 // InKernel says whether the kernel's tests alone decide the rule, for all events that it is about. It counts
