@@ -69,6 +69,8 @@ type step struct {
 		Script   bool   `yaml:"script"`
 		Upper    bool   `yaml:"upper"`
 		TTY      uint32 `yaml:"tty"` // device number, 0: none
+
+		StdioInet bool `yaml:"stdio_inet"` // standard input and output are sockets of IPv4 or IPv6
 	} `yaml:"exec"`
 	Handshake struct {
 		Library      string    `yaml:"library"`
@@ -219,7 +221,7 @@ func (t *step) event() (ev event.Event, err error) {
 	}
 	ev.Exec = event.ExecInfo{
 		Path: x.Path, Filename: x.Filename, Args: x.Args, Cwd: x.Cwd, Comm: x.Comm, UID: x.UID,
-		Unlinked: x.Unlinked, Detached: x.Detached, Script: x.Script, Upper: x.Upper,
+		Unlinked: x.Unlinked, Detached: x.Detached, Script: x.Script, Upper: x.Upper, StdioInet: x.StdioInet,
 		Membership: event.Membership{VPID: 4711, Group: 4711, Session: 4711, TTY: x.TTY},
 	}
 	ev.Handshake = event.HandshakeInfo{
