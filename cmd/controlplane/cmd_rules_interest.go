@@ -100,6 +100,7 @@ func traitText(t *rule.TraitTest) string {
 		rule.ExecUpper:       {"of a file that the container made", "of a file that the container did not make"},
 		rule.ExecSocket:      {"with Internet sockets for input and output", "without Internet sockets for both input and output"},
 		rule.OutsideBaseline: {"outside of the baseline", "not outside of a baseline"},
+		rule.InBaseline:      {"in the baseline", "not in a baseline"},
 	}[t.Trait]
 	text := words[0]
 	if t.Not {

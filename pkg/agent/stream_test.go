@@ -24,7 +24,7 @@ func TestEventsCanBeReplayed(t *testing.T) {
 		}},
 		"denied": {Kind: event.ExecCheck, Verdict: event.Deny, Hook: event.HookLSM, Exec: event.ExecInfo{Path: "/a"}},
 		"access": {Kind: event.Access, Verdict: event.Audit, Hook: event.HookCgroup, Access: event.AccessInfo{
-			Key: event.Key{Op: event.OpConnect, Protocol: event.ProtocolTCP, Address: netip.MustParsePrefix("192.0.2.0/24"), Port: 443}, Repeated: 3,
+			Key: event.Key{Op: event.OpConnect, Protocol: event.ProtocolTCP, Address: netip.MustParsePrefix("192.0.2.0/24"), Port: 443}, Repeated: 3, Known: true,
 			Capabilities: event.Capabilities{Effective: 5, Known: true}, Detailed: true, OpenFlags: 6, Mode: 7, Said: "../x",
 		}},
 		"exit":  {Kind: event.Exit, Exit: event.ExitInfo{Start: 1, Code: -1, Signal: 9}},

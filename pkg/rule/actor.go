@@ -26,6 +26,7 @@ const (
 	ExecUpper              // proc.is_exe_upper_layer = true
 	ExecSocket             // proc.stdio_inet = true
 	OutsideBaseline        // evt.verdict in (audit, deny)
+	InBaseline             // evt.in_baseline = true: of a workload that has none, neither this nor OutsideBaseline is so
 	TraitCount
 )
 
@@ -73,6 +74,8 @@ func (t *TraitTest) holds(e *Env) bool {
 		return x.StdioInet
 	case OutsideBaseline:
 		return e.Event.Verdict != event.Allow
+	case InBaseline:
+		return e.Event.Access.Known
 	default:
 		return false
 	}

@@ -38,6 +38,7 @@ func TestDenials(t *testing.T) {
 		`evt.operation = link and not proc.aname in (apt, dpkg)`:                    {{isNot(AncestorName, "apt", "dpkg")}},
 		`evt.operation = link and evt.verdict in (audit, deny)`:                     {{is(OutsideBaseline)}},
 		`evt.operation = link and not evt.verdict != allow`:                         {{isNot(OutsideBaseline)}},
+		`evt.operation = link and not evt.in_baseline = true`:                       {{isNot(InBaseline)}},
 		`evt.operation = link and evt.verdict in (audit, deny, allow)`:              {nil},
 		`evt.type = execve and proc.is_exe_from_memfd = true`:                       {{is(ExecMemory)}},
 		`evt.type = execve and not proc.is_exe_unlinked = true`:                     {{isNot(ExecUnlinked)}},

@@ -48,6 +48,8 @@ func traitOf(field string, class int) Trait {
 		return ExecSocket
 	case "evt.verdict":
 		return OutsideBaseline
+	case "evt.in_baseline":
+		return InBaseline
 	}
 	return TraitUnspecified
 }

@@ -167,7 +167,7 @@ func (g chance) actor() string {
 	case 0:
 		return "evt.verdict " + g.pick("in (audit, deny)", "= allow", "!= allow", "= deny", "in (allow, audit, deny)", "in ()", "!= deny")
 	case 1:
-		return g.pick("proc.is_exe_from_memfd", "proc.is_exe_unlinked", "proc.is_exe_detached", "proc.is_exe_upper_layer", "proc.stdio_inet") +
+		return g.pick("proc.is_exe_from_memfd", "proc.is_exe_unlinked", "proc.is_exe_detached", "proc.is_exe_upper_layer", "proc.stdio_inet", "evt.in_baseline") +
 			g.pick(" = true", " = false", " != true", " in (true, false)", " = anyof (true)")
 	}
 	return named + g.pick(" in ", " in ", " in ", " = anyof ", " = oneof ", " startswith anyof ", " != anyof ") + g.names()
@@ -223,6 +223,7 @@ func (g chance) actorOf(ev *event.Event) {
 	if g.IntN(3) == 0 {
 		x.Path = g.program()
 	}
+	ev.Access.Known = ev.Verdict == event.Allow && g.IntN(2) == 0
 }
 
 // What the kernel lets pass holds all that a rule matches, and an exact plan nothing else: the filter

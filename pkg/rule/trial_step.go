@@ -96,6 +96,7 @@ type step struct {
 		Value    string `yaml:"value"` // a number, or its name
 		Comm     string `yaml:"comm"`  // of the thread; the process's unless given
 		Unlinked bool   `yaml:"unlinked"`
+		Known    bool   `yaml:"in_baseline"` // the workload's baseline holds it
 
 		Flags *uint32 `yaml:"flags"` // of read and write: of open(2), as x86 numbers them
 		Mode  *uint32 `yaml:"mode"`  // of create: type and permissions; of attributes: what chmod sets
@@ -274,7 +275,7 @@ func (t *step) access(ev *event.Event) error {
 	if a.Value != "" {
 		key.Value, errs[3] = event.ParseValue(key.Op, a.Value)
 	}
-	ev.Access = event.AccessInfo{Key: key, Comm: cmp.Or(a.Comm, t.Process.Comm), Unlinked: a.Unlinked, Said: a.Said}
+	ev.Access = event.AccessInfo{Key: key, Comm: cmp.Or(a.Comm, t.Process.Comm), Unlinked: a.Unlinked, Known: a.Known, Said: a.Said}
 	return errors.Join(append(errs[:], t.detail(&ev.Access))...)
 }
 
