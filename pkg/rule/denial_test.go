@@ -2,6 +2,7 @@ package rule
 
 import (
 	"math/rand/v2"
+	"net/netip"
 	"reflect"
 	"slices"
 	"strings"
@@ -105,6 +106,27 @@ func TestDenialsAreWhole(t *testing.T) {
 	want = []Interest{{Kind: event.Access, Op: event.OpWrite, Paths: paths, Where: InContainers}}
 	if got := set.Plan(); !reflect.DeepEqual(got, want) {
 		t.Errorf("plan: got %+v", got)
+	}
+}
+
+// Two products of the same tests are not changed with each other.
+func TestDenialsAreApart(t *testing.T) {
+	set, problems := load(t, ruleOf(`evt.operation = connect
+		and ((fd.sip = 10.0.0.1 or fd.sip = 10.0.0.2 or fd.sip = 10.0.0.3) and (container.id = host or fd.sport = 1)
+			or fd.sip = 10.0.0.9 and container.id = host or fd.sip = 10.0.0.10 and container.id != host)`)+"  action: deny\n")
+	networks := func(last ...string) (all []netip.Prefix) {
+		for _, n := range last {
+			all = append(all, netip.MustParsePrefix("10.0.0."+n+"/32"))
+		}
+		return all
+	}
+	connect := Interest{Kind: event.Access, Op: event.OpConnect, Exact: true}
+	onHost, toPort, inContainer := connect, connect, connect
+	onHost.Networks, onHost.Where = networks("1", "2", "3", "9"), OnHost
+	toPort.Networks, toPort.Ports, toPort.Where = networks("1", "2", "3"), []PortRange{{1, 1}}, Anywhere
+	inContainer.Networks, inContainer.Where = networks("10"), InContainers
+	if got, want := set.Rules()[0].Denials(), []Interest{onHost, toPort, inContainer}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v", got, problems)
 	}
 }
 

@@ -155,7 +155,7 @@ func (g chance) check() string {
 func (g chance) names() string {
 	items := make([]string, 1+g.IntN(3))
 	for i := range items {
-		items[i] = `"` + g.pick("sh", "nginx", "runc", "b", "exe", "", "a/b", "/memfd:runc_cloned:/proc/self/exe", "memfd:x", "twenty-letters-or-so") + `"`
+		items[i] = `"` + g.pick("sh", "nginx", "runc", "b", "exe", "", "a/b", "/memfd:runc_cloned:/proc/self/exe", "memfd:x", "twenty-letters-or-so", "twenty-letters-") + `"`
 	}
 	return "(" + strings.Join(items, ", ") + ")"
 }
