@@ -21,12 +21,24 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/sensor/sensortest"
 )
 
-// Rules in the kernel, with each strength that stops other things than executions.
+// Rules in the kernel.
 func TestRules(t *testing.T) {
 	sensortest.OneKernel(t)
 	tests := map[string]func(t *testing.T, w *trial){
 		"deeds": testEveryDeed, "known": testKnown, "baseline": testBesideBaseline, "kill": testKill, "reload": testReload, "manner": testManner,
 	}
+	eachStrength(t, func(t *testing.T, w *trial) {
+		for name, test := range tests {
+			w.scope.Held = 0
+			w.state(t, event.Off, 1, 0)
+			w.does = newDoer(t, w.scope)
+			t.Run(name, func(t *testing.T) { test(t, w) })
+		}
+	})
+}
+
+// eachStrength runs a test with each strength that stops other things than executions.
+func eachStrength(t *testing.T, test func(t *testing.T, w *trial)) {
 	for _, strength := range []enforce.Strength{enforce.LSM, enforce.FmodRet} {
 		t.Run(strength.String(), func(t *testing.T) {
 			scope := sensortest.NewScope(t)
@@ -43,13 +55,7 @@ func TestRules(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { e.Close() })
-			w := &trial{scope: scope, enforcer: e, events: sensortest.Collect(t, scope.Shared, p, e)}
-			for name, test := range tests {
-				w.scope.Held = 0
-				w.state(t, event.Off, 1, 0)
-				w.does = newDoer(t, scope)
-				t.Run(name, func(t *testing.T) { test(t, w) })
-			}
+			test(t, &trial{scope: scope, enforcer: e, events: sensortest.Collect(t, scope.Shared, p, e)})
 		})
 	}
 }
