@@ -1,5 +1,12 @@
 package rule
 
+import (
+	"slices"
+	"strings"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+)
+
 // Trait is something about who acts, or about the file that is executed, that the kernel can test. Files are known by
 // their names, without directories; one that is in none, such as a memfd, by all that the kernel calls it.
 type Trait uint8
@@ -19,6 +26,7 @@ const (
 	ExecUpper              // proc.is_exe_upper_layer = true
 	ExecSocket             // proc.stdio_inet = true
 	OutsideBaseline        // evt.verdict in (audit, deny)
+	InBaseline             // evt.in_baseline = true: of a workload that has none, neither this nor OutsideBaseline is so
 	TraitCount
 )
 
@@ -37,3 +45,58 @@ type TraitTest struct {
 
 // Named says whether the trait is a name, and not yes or no.
 func (t Trait) Named() bool { return t >= ActorName && t <= AncestorName }
+
+// passes says whether an event passes the test. What nothing is known of has no name.
+func (t *TraitTest) passes(e *Env) bool { return t.holds(e) != t.Not }
+
+func (t *TraitTest) holds(e *Env) bool {
+	x := &e.Event.Exec
+	switch t.Trait {
+	case ActorName:
+		return t.has(name(e))
+	case ActorFile:
+		return t.hasFile(image(e))
+	case ParentName:
+		return t.has(shortened(base(ancestor(e, 1))))
+	case ParentFile:
+		return t.hasFile(ancestor(e, 1))
+	case AncestorName:
+		return t.hasAncestor(e)
+	case ExecMemory:
+		return isFromMemory(e)
+	case ExecUnlinked:
+		return x.Unlinked
+	case ExecDetached:
+		return x.Detached
+	case ExecUpper:
+		return x.Upper
+	case ExecSocket:
+		return x.StdioInet
+	case OutsideBaseline:
+		return e.Event.Verdict != event.Allow
+	case InBaseline:
+		return e.Event.Access.Known
+	default:
+		return false
+	}
+}
+
+func (t *TraitTest) has(name string) bool {
+	_, ok := slices.BinarySearch(t.Names, name)
+	return ok
+}
+
+func (t *TraitTest) hasFile(path string) bool {
+	return t.has(base(path)) || strings.HasPrefix(path, memory) && t.has(path[1:])
+}
+
+func (t *TraitTest) hasAncestor(e *Env) bool {
+	for n := 1; ; n++ {
+		switch path := ancestor(e, n); {
+		case path == "":
+			return false
+		case t.has(shortened(base(path))):
+			return true
+		}
+	}
+}
