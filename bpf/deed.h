@@ -21,14 +21,18 @@ static __always_inline void begin_deed(struct place *p)
 	d->name.generation = p->asked.generation;
 }
 
-/* Whether the workload is held to a baseline, and does something else. */
-static __always_inline bool is_outside(struct place *p)
+/* Where the workload is held to a baseline. */
+static __always_inline void look_at_baseline(struct place *p)
 {
-	if (!p->held || p->subject.workload.mode < MODE_AUDIT)
-		return false;
-	if (p->op >= OP_CONNECT)
-		return !find_fact(p);
-	return p->nameless || !find_path(p);
+	bool known;
+
+	if (!p->held)
+		return;
+	known = p->op < OP_CONNECT ? !p->nameless && find_path(p) : find_fact(p) != NULL;
+	if (known)
+		p->deed.properties |= property(TRAIT_IN_BASELINE);
+	else if (p->subject.workload.mode >= MODE_AUDIT)
+		p->deed.properties |= property(TRAIT_OUTSIDE_BASELINE);
 }
 
 /* A name begins with this one; size: how much of it counts, with a final NUL. */
@@ -124,8 +128,8 @@ __noinline int look_at_deed(__u32 number, __u32 ask)
 	d = &p->deed;
 	ask &= ~d->asked;
 	d->asked |= ask;
-	if (ask & 1 << TRAIT_OUTSIDE_BASELINE && is_outside(p))
-		d->properties |= property(TRAIT_OUTSIDE_BASELINE);
+	if (ask & (1 << TRAIT_OUTSIDE_BASELINE | 1 << TRAIT_IN_BASELINE))
+		look_at_baseline(p);
 	if (p->op == OP_EXEC)
 		look_at_file(p, ask);
 	else if (ask & 1 << TRAIT_ACTOR_NAME)

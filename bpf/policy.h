@@ -159,7 +159,8 @@ struct answer {
 	int verdict;		/* enum verdict */
 	__u32 rule;		/* that denies it */
 	__u32 repeated;
-	__u8 known;		/* these four are 0 or 1 */
+	__u8 known;		/* these five are 0 or 1 */
+	__u8 in_baseline;
 	__u8 news;		/* to be told to the agent */
 	__u8 wanted;		/* by a rule, whatever the baseline says */
 	__u8 kill;		/* and not only denied */
@@ -403,6 +404,7 @@ static __always_inline void found(struct place *p, struct entry *entry)
 /* What the baseline makes of it. What a rule denies is not learnt, audited or counted as a hit. */
 static __always_inline void settle(struct place *p, struct entry *entry, void *entries, void *told, void *key)
 {
+	p->answer.in_baseline = p->held && entry;
 	if (!p->held)
 		p->answer.known = true;	/* allow: nothing is held here */
 	else if (p->answer.rule)
@@ -684,6 +686,7 @@ static __always_inline void tell_access(struct place *p)
 	e->device = p->device;
 	e->operation = p->op;
 	e->repeated = p->answer.repeated;
+	e->flags = p->answer.in_baseline ? ACCESS_KNOWN : 0;
 	read_capabilities(&e->capabilities, task);
 	bpf_core_read_str(e->comm, sizeof(e->comm), &task->comm);
 	if (bpf_ringbuf_output(&events, e, bytes, BPF_RB_FORCE_WAKEUP))

@@ -54,7 +54,8 @@ func threeOf(arg string) (first, deed, rest string) {
 }
 
 func deedEnv(deed, arg string) []string {
-	return append(os.Environ(), deedVariable+"="+deed, "PLUMBLINE_DIR="+arg)
+	cmd := exec.Cmd{Env: append(os.Environ(), deedVariable+"="+deed, "PLUMBLINE_DIR="+arg)}
+	return cmd.Environ() // where a later value replaces an earlier one
 }
 
 func start(arg string) int {

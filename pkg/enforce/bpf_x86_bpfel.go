@@ -46,7 +46,7 @@ type bpfAccessEvent struct {
 	Comm      [16]int8
 	Detail    uint32
 	SaidLen   uint16
-	Reserved  uint16
+	Flags     uint16
 	Path      [512]int8
 }
 
@@ -198,7 +198,8 @@ const (
 	bpfTraitTRAIT_EXEC_UPPER       bpfTrait = 9
 	bpfTraitTRAIT_EXEC_SOCKET      bpfTrait = 10
 	bpfTraitTRAIT_OUTSIDE_BASELINE bpfTrait = 11
-	bpfTraitTRAIT_MAX              bpfTrait = 12
+	bpfTraitTRAIT_IN_BASELINE      bpfTrait = 12
+	bpfTraitTRAIT_MAX              bpfTrait = 13
 )
 
 type bpfWish struct {

@@ -201,6 +201,7 @@ var (
 	_ = [1]struct{}{}[uint32(rule.ExecUpper)-uint32(bpfTraitTRAIT_EXEC_UPPER)]
 	_ = [1]struct{}{}[uint32(rule.ExecSocket)-uint32(bpfTraitTRAIT_EXEC_SOCKET)]
 	_ = [1]struct{}{}[uint32(rule.OutsideBaseline)-uint32(bpfTraitTRAIT_OUTSIDE_BASELINE)]
+	_ = [1]struct{}{}[uint32(rule.InBaseline)-uint32(bpfTraitTRAIT_IN_BASELINE)]
 	_ = [1]struct{}{}[uint32(rule.TraitCount)-uint32(bpfTraitTRAIT_MAX)]
 )
 

@@ -61,6 +61,7 @@ func (w *wishes) properties(e *rule.Env, ask uint32) uint64 {
 		}
 	}
 	is(rule.OutsideBaseline, ev.Verdict != event.Allow)
+	is(rule.InBaseline, ev.Kind == event.Access && ev.Access.Known)
 	if x := &ev.Exec; ev.Kind == event.ExecCheck {
 		named(rule.ActorName, x.Filename, rule.MaxName)
 		is(rule.ExecMemory, x.Detached && strings.HasPrefix(x.Path, "/memfd:"))
@@ -172,7 +173,7 @@ func (g chance) actor() string {
 	case 3:
 		return "proc.aname" + names
 	case 4:
-		return "evt.verdict in (audit, deny)"
+		return g.pick("evt.verdict in (audit, deny)", "evt.in_baseline = true")
 	}
 	return g.pick("proc.is_exe_from_memfd", "proc.is_exe_unlinked", "proc.is_exe_detached", "proc.is_exe_upper_layer", "proc.stdio_inet") + " = true"
 }
@@ -197,6 +198,7 @@ func (g chance) event() *rule.Env {
 	}
 	ev := &event.Event{Kind: event.Access, Process: event.Process{Path: program(), Lineage: []string{program(), program(), program()}}}
 	ev.Verdict = []event.Verdict{event.Allow, event.Allow, event.Audit, event.Deny}[g.IntN(4)]
+	ev.Access.Known = ev.Verdict == event.Allow && g.IntN(2) == 0
 	ops := []event.Operation{event.OpRead, event.OpWrite, event.OpCreate, event.OpLink, event.OpConnect, event.OpSend, event.OpCapability, event.OpSocket, event.OpPtrace}
 	if n := g.IntN(len(ops) + 1); n < len(ops) {
 		ev.Access.Op = ops[n]
