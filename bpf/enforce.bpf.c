@@ -56,51 +56,62 @@ struct {
 
 #define ARGS(args...) args
 
-static __always_inline void tell_exec(struct question *q, struct answer *a, struct linux_binprm *bprm)
+static __always_inline void tell_exec(struct place *p)
 {
-	struct exec_event *e = &q->place->exec;
+	struct exec_event *e = &p->exec;
 
-	describe_beside(e, (void *)bpf_get_current_task(), bprm);
-	e->repeated = a->repeated > 0xffff ? 0xffff : a->repeated;
-	e->header = EVENT_HEADER(EVENT_EXEC_CHECK, a->verdict, q->hook, q->subject, EXEC_FIXED_BYTES);
-	e->header.rule_id = a->rule;
+	describe_beside(e, (void *)bpf_get_current_task(), p->bprm);
+	e->repeated = p->answer.repeated > 0xffff ? 0xffff : p->answer.repeated;
+	e->header = EVENT_HEADER(EVENT_EXEC_CHECK, p->answer.verdict, p->hook, &p->subject, EXEC_FIXED_BYTES);
+	e->header.rule_id = p->answer.rule;
 	if (bpf_ringbuf_output(&events, e, EXEC_FIXED_BYTES, BPF_RB_FORCE_WAKEUP))
 		count_lost(EVENT_EXEC_CHECK);
 }
 
-static __always_inline int check_exec(struct linux_binprm *bprm, __u8 hook)
+/* Decides about the execution of a place, whose file was described. */
+static __always_inline int decide_exec(struct place *p, __u64 who)
 {
-	struct question q = { .op = OP_EXEC, .hook = hook, .who = bpf_get_current_pid_tgid() };
-	struct subject subject;
-	struct answer answer;
-	struct exec_event *e;
+	struct exec_event *e = &p->exec;
 
-	if (!current_subject(&subject))
-		return VERDICT_ALLOW;	/* allow: out of scope, or the agent itself */
-	if (!is_asked(&subject, OP_EXEC))
-		return VERDICT_ALLOW;	/* allow: not ours to hold */
-	q.subject = &subject;
-	q.place = take_place(q.who);
-	if (!q.place)
-		return no_place(&subject);
-	e = &q.place->exec;
-	describe_exec(e, &q.place->walk, (void *)bpf_get_current_task(), bprm);
-	q.inode = e->inode;
-	q.device = e->device;
+	p->inode = e->inode;
+	p->device = e->device;
 	/* A file without a full name is never in a baseline, whatever its name was. */
-	q.nameless = e->path_facts;
-	__builtin_memcpy(q.place->path.path, e->path, PATH_BYTES);
-	q.place->access.path_len = e->path_len;
-	decide_path(&q, &answer);
-	if (answer.news)
-		tell_exec(&q, &answer, bprm);
-	leave_place(q.place, q.who);
-	return verdict_of(&answer);
+	p->nameless = e->path_facts;
+	__builtin_memcpy(p->path.path, e->path, PATH_BYTES);
+	p->access.path_len = e->path_len;
+	if (!decide_path(p, who))
+		return VERDICT_UNPROVEN;
+	if (p->answer.news)
+		tell_exec(p);
+	return verdict_of(&p->answer);
+}
+
+static __always_inline int check_exec(struct linux_binprm *bprm, __u8 hook, struct subject *s)
+{
+	__u64 who = bpf_get_current_pid_tgid();
+	struct place *p;
+	int verdict;
+
+	if (!current_subject(s))
+		return VERDICT_ALLOW;	/* allow: out of scope, or the agent itself */
+	if (!is_asked(s, OP_EXEC))
+		return VERDICT_ALLOW;	/* allow: not ours to hold */
+	p = begin_question(s, OP_EXEC, hook, who);
+	if (!p)
+		return VERDICT_UNPROVEN;
+	p->bprm = bprm;
+	describe_exec(&p->exec, &p->walk, (void *)bpf_get_current_task(), bprm);
+	verdict = decide_exec(p, who);
+	leave_place(p, who);
+	return verdict;
 }
 
 static __always_inline int on_bprm_check_security(__u8 hook, struct linux_binprm *bprm)
 {
-	return result(check_exec(bprm, hook));
+	struct subject subject;
+	int verdict = check_exec(bprm, hook, &subject);
+
+	return result(verdict, &subject);
 }
 
 ENFORCE_AT(bprm_check_security, security_bprm_check, bprm, struct linux_binprm *bprm)
@@ -108,7 +119,10 @@ ENFORCE_AT(bprm_check_security, security_bprm_check, bprm, struct linux_binprm *
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(signal_sched_process_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
 {
-	if (is_denied(check_exec(bprm, HOOK_SIGNAL)))
+	struct subject subject;
+	int verdict = check_exec(bprm, HOOK_SIGNAL, &subject);
+
+	if (is_denied(verdict, &subject))
 		bpf_send_signal(SIGKILL);
 	return 0;
 }

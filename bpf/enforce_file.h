@@ -118,59 +118,95 @@ static __always_inline void name_nameless(struct place *p, struct dentry *dentry
 	p->access.path_len = sizeof(unlinked) - 1;
 }
 
-/*
- * Decides about an operation on a dentry, which was reached by a mount; 0 or -EPERM. A new name, whose
- * dentry does not stand in the tree yet, is never "unlinked". Not inlined, for the size of the object.
- */
-static __noinline int check_path(struct question *q, struct dentry *dentry, struct vfsmount *mnt, bool is_new,
-				 __u8 *known)
+/* Writes the path of place->dentry. */
+static __always_inline void write_path(struct place *p)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
-	struct fs_struct *fs = BPF_CORE_READ(task, fs);
+	struct dentry *dentry = p->dentry;
+	struct vfsmount *mnt = p->mnt;
 	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
-	struct place *p = take_place(q->who);
-	struct answer answer;
 	__u8 facts;
 
-	if (!p)
-		return result(no_place(q->subject));
-	q->place = p;
-	p->access.path_len = resolve_path(&p->walk, dentry, mnt, fs, p->path.path, &facts);
-	if (is_new)
-		facts &= ~PATH_UNLINKED;
+	p->access.path_len = resolve_path(&p->walk, dentry, mnt, BPF_CORE_READ(task, fs), p->path.path, &facts);
+	if (p->is_new)
+		facts &= ~PATH_UNLINKED;	/* its dentry does not stand in the tree yet */
 	p->access.path_facts = facts;
 	if (facts & PATH_TRUNCATED)
 		count_lost(FAULT_PATH_TOO_LONG);
-	else if (facts && q->op != OP_LIBRARY)
+	else if (facts && p->op != OP_LIBRARY)
 		name_nameless(p, dentry, mnt);
-	q->nameless = q->op == OP_LIBRARY ? facts : facts & PATH_TRUNCATED;
-	q->inode = nothing;
-	q->device = nothing;
-	if (inode) {
-		q->inode = BPF_CORE_READ(inode, i_ino);
-		q->device = BPF_CORE_READ(inode, i_sb, s_dev);
-	}
-	decide_path(q, &answer);
-	if (answer.news)
-		tell_path(q, &answer);
-	/* In proc, the name depends on who looks. */
-	if (known)
-		*known = forgotten((__u8)(answer.known && !facts && !p->walk.proc_root));
-	leave_place(p, q->who);
-	return result(verdict_of(&answer));
+	p->nameless = p->op == OP_LIBRARY ? facts : facts & PATH_TRUNCATED;
+	if (!inode)
+		return;
+	p->inode = BPF_CORE_READ(inode, i_ino);
+	p->device = BPF_CORE_READ(inode, i_sb, s_dev);
 }
 
-/* The same for one who may be out of scope, or not held in this; with a detail, and what the caller said. */
+/* Decides about the question of a place about place->dentry. Global, as in deed.h. */
+__noinline int check_path(__u32 number, __u64 who)
+{
+	struct place *p = bpf_map_lookup_elem(&places, &number);
+	int verdict = VERDICT_UNPROVEN;
+
+	if (!p)
+		return verdict;
+	write_path(p);
+	if (decide_path(p, who)) {
+		if (p->answer.news)
+			tell_path(p);
+		verdict = verdict_of(&p->answer);
+		/* In proc, the name depends on who looks. */
+		if (p->answer.known && !p->access.path_facts && !p->walk.proc_root)
+			verdict |= VERDICT_KNOWN;
+	}
+	leave_place(p, who);
+	return verdict;
+}
+
+/* The same about place->path, which is the name of something that is in no tree. */
+__noinline int check_name(__u32 number, __u64 who)
+{
+	struct place *p = bpf_map_lookup_elem(&places, &number);
+	int verdict = VERDICT_UNPROVEN;
+
+	if (!p)
+		return verdict;
+	p->access.path_facts = 0;
+	if (decide_path(p, who)) {
+		if (p->answer.news)
+			tell_path(p);
+		verdict = verdict_of(&p->answer);
+	}
+	leave_place(p, who);
+	return verdict;
+}
+
+/* Asks about a dentry, which was reached by a mount; with a detail, and what the caller said. */
+static __always_inline int ask_path(struct subject *s, __u8 hook, enum operation op, struct dentry *dentry,
+				    struct vfsmount *mnt, bool is_new, __u32 detail, const char *said)
+{
+	__u64 who = bpf_get_current_pid_tgid();
+	struct place *p = begin_question(s, op, hook, who);
+
+	if (!p)
+		return VERDICT_UNPROVEN;
+	p->dentry = dentry;
+	p->mnt = mnt;
+	p->is_new = is_new;
+	p->detail = detail;
+	p->said = said;
+	return check_path(p->number, who);
+}
+
+/* The same for one who may be out of scope, or not held in this; 0 or -EPERM. */
 static __always_inline int check_detail(__u8 hook, enum operation op, struct dentry *dentry, struct vfsmount *mnt,
 					bool is_new, __u32 detail, const char *said)
 {
-	struct question q = { .op = op, .hook = hook, .who = bpf_get_current_pid_tgid(), .detail = detail, .said = said };
 	struct subject subject;
 
 	if (!current_subject(&subject) || !is_asked(&subject, op))
 		return 0;	/* allow: out of scope, the agent, or not ours to hold */
-	q.subject = &subject;
-	return check_path(&q, dentry, mnt, is_new, NULL);
+	return result(ask_path(&subject, hook, op, dentry, mnt, is_new, detail, said), &subject);
 }
 
 static __always_inline int check_tree(__u8 hook, enum operation op, struct dentry *dentry,
@@ -185,22 +221,16 @@ static __always_inline bool has_one_name(struct inode *inode)
 	return BPF_CORE_READ(inode, i_nlink) == 1;
 }
 
-/* *all_known: so that the inode may remember it. */
-static __always_inline int check_file(struct subject *subject, struct file *file, __u64 uses, __u8 hook,
-				      __u8 *all_known)
+/* 0 or -EPERM. *all_known: so that the inode may remember it. */
+static __always_inline int check_file(struct subject *s, struct file *file, __u64 uses, __u8 hook, __u8 *all_known)
 {
-	struct question q = {
-		.hook = hook, .who = bpf_get_current_pid_tgid(), .subject = subject,
-		.detail = BPF_CORE_READ(file, f_flags) | DETAIL_TOLD,
-	};
+	__u32 detail = BPF_CORE_READ(file, f_flags) | DETAIL_TOLD;
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	struct vfsmount *mnt = BPF_CORE_READ(file, f_path.mnt);
+	int verdict = VERDICT_ALLOW, known = VERDICT_KNOWN;
 	bool layer = is_layer(mnt);
-	__u8 one = 0;
-	int err = 0;
 
-	/* A layer's mount does not say by which path the file is reached. */
-	*all_known = forgotten((__u8)(has_one_name(BPF_CORE_READ(file, f_inode)) & !layer));
+	*all_known = false;
 	if (layer) {
 		struct backing_file *backing = (void *)file;
 
@@ -212,21 +242,20 @@ static __always_inline int check_file(struct subject *subject, struct file *file
 		}
 	}
 	if (uses & KNOWN_READ) {
-		q.op = OP_READ;
-		err = check_path(&q, dentry, mnt, false, &one);
-		*all_known &= one;
+		verdict = ask_path(s, hook, OP_READ, dentry, mnt, false, detail, NULL);
+		known &= verdict;
 	}
-	if (!err && uses & KNOWN_WRITE) {
-		q.op = OP_WRITE;
-		err = check_path(&q, dentry, mnt, false, &one);
-		*all_known &= one;
+	if (!is_denied(verdict, s) && uses & KNOWN_WRITE) {
+		verdict = ask_path(s, hook, OP_WRITE, dentry, mnt, false, detail, NULL);
+		known &= verdict;
 	}
-	if (!err && uses & KNOWN_LIBRARY) {
-		q.op = OP_LIBRARY;
-		err = check_path(&q, dentry, mnt, false, &one);
-		*all_known &= one;
+	if (!is_denied(verdict, s) && uses & KNOWN_LIBRARY) {
+		verdict = ask_path(s, hook, OP_LIBRARY, dentry, mnt, false, detail, NULL);
+		known &= verdict;
 	}
-	return err;
+	/* A layer's mount does not say by which path the file is reached. */
+	*all_known = forgotten((__u8)(known && !layer && has_one_name(BPF_CORE_READ(file, f_inode))));
+	return result(verdict, s);
 }
 
 /* What an open file is opened for. Programs are asked about when they are executed. */

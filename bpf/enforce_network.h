@@ -7,9 +7,6 @@
  * pkg/enforce loads the programs of socket_connect and socket_bind instead.
  */
 
-#define AF_UNIX 1		/* include/linux/socket.h */
-#define AF_INET 2
-#define AF_INET6 10
 #define SOCK_STREAM 1		/* include/linux/net.h */
 #define SOCK_DGRAM 2
 #define IPPROTO_TCP 6		/* include/uapi/linux/in.h */
@@ -31,17 +28,21 @@ static __always_inline __u32 protocol_and_port(__u32 protocol, __u16 port)
 	return protocol << 16 | port;
 }
 
-/* Decides about place->fact; an enum verdict, or VERDICT_KILL. Not inlined, for the size of the object. */
-static __noinline int check_fact(struct question *q)
+/* Decides about the question of a place about place->fact. Global, as in deed.h. */
+__noinline int check_fact(__u32 number, __u64 who)
 {
-	struct place *p = q->place;
-	struct answer answer;
+	struct place *p = bpf_map_lookup_elem(&places, &number);
+	int verdict = VERDICT_UNPROVEN;
 
-	decide_fact(q, &answer);
-	if (answer.news)
-		tell_fact(q, &answer);
-	leave_place(p, q->who);
-	return verdict_of(&answer);
+	if (!p)
+		return verdict;
+	if (decide_fact(p, who)) {
+		if (p->answer.news)
+			tell_fact(p);
+		verdict = verdict_of(&p->answer);
+	}
+	leave_place(p, who);
+	return verdict;
 }
 
 static __always_inline void put_ipv4(struct fact_key *key, __be32 address)
@@ -64,35 +65,35 @@ static __always_inline __u64 read_pid_tgid(void)
 
 static __always_inline int check_sock_addr(struct bpf_sock_addr *ctx, enum operation op, bool ipv6)
 {
-	struct question q = { .op = op, .hook = HOOK_CGROUP };
 	__u16 port = bpf_ntohs((__u16)ctx->user_port);
 	struct subject subject;
-	int verdict;
+	struct place *p;
+	__u64 who;
+	int verdict = VERDICT_UNPROVEN;
 
 	if (!port)
 		return CGROUP_ALLOW;	/* allow: nobody is reached there; bind: the kernel chooses */
 	if (!find_subject(&subject) || !is_asked(&subject, op))
 		return CGROUP_ALLOW;	/* allow: out of scope, or not ours to hold */
-	q.who = read_pid_tgid();
-	if (is_agent(q.who >> 32))
+	who = read_pid_tgid();
+	if (is_agent(who >> 32))
 		return CGROUP_ALLOW;	/* allow: the agent itself */
-	q.subject = &subject;
-	q.place = take_place(q.who);
-	if (!q.place)
-		return is_denied(no_place(&subject)) ? CGROUP_DENY : CGROUP_ALLOW;
-	q.place->fact.value = protocol_and_port(ctx->protocol, port);
+	p = begin_question(&subject, op, HOOK_CGROUP, who);
+	if (!p)
+		return is_denied(verdict, &subject) ? CGROUP_DENY : CGROUP_ALLOW;
+	p->fact.value = protocol_and_port(ctx->protocol, port);
 	if (ipv6) {
-		__u32 *words = (__u32 *)q.place->fact.address;
+		__u32 *words = (__u32 *)p->fact.address;
 
 		words[0] = ctx->user_ip6[0];
 		words[1] = ctx->user_ip6[1];
 		words[2] = ctx->user_ip6[2];
 		words[3] = ctx->user_ip6[3];
 	} else {
-		put_ipv4(&q.place->fact, ctx->user_ip4);
+		put_ipv4(&p->fact, ctx->user_ip4);
 	}
-	verdict = check_fact(&q);
-	return is_denied(verdict) ? CGROUP_DENY : CGROUP_ALLOW;
+	verdict = check_fact(p->number, who);
+	return is_denied(verdict, &subject) ? CGROUP_DENY : CGROUP_ALLOW;
 }
 
 SEC("cgroup/connect4")
@@ -131,17 +132,21 @@ int cgroup_bind6(struct bpf_sock_addr *ctx)
 	return check_sock_addr(ctx, OP_BIND, true);
 }
 
-/* begin a question about a fact in an LSM program; false: there is nothing to ask. */
-static __always_inline bool ask_fact(struct question *q, struct subject *subject)
+/* Begins a question about a fact; NULL: nothing can be proven. */
+static __always_inline struct place *begin_fact(struct subject *s, enum operation op, __u8 hook)
 {
-	q->who = bpf_get_current_pid_tgid();
-	q->subject = subject;
-	if (!current_subject(subject) || !is_asked(subject, q->op))
-		return false;
-	q->place = take_place(q->who);
-	if (q->place)
-		__builtin_memset(q->place->fact.address, 0, sizeof(q->place->fact.address));
-	return true;
+	struct place *p = begin_question(s, op, hook, bpf_get_current_pid_tgid());
+
+	if (p)
+		__builtin_memset(p->fact.address, 0, sizeof(p->fact.address));
+	return p;
+}
+
+/* Answers it; 0 or -EPERM. */
+static __always_inline int end_fact(struct place *p, __u32 value, struct subject *s)
+{
+	p->fact.value = value;
+	return result(check_fact(p->number, bpf_get_current_pid_tgid()), s);
 }
 
 /* include/uapi/linux/in.h and in6.h: struct sockaddr_in and sockaddr_in6 begin alike. */
@@ -156,25 +161,25 @@ struct any_sockaddr {
 static __always_inline int check_sockaddr(__u8 hook, enum operation op, struct socket *sock,
 					  struct sockaddr *address)
 {
-	struct question q = { .op = op, .hook = hook };
 	struct any_sockaddr a = {};
 	struct subject subject;
+	struct place *p;
 
 	if (bpf_probe_read_kernel(&a, __builtin_offsetof(struct any_sockaddr, ipv6), address))
 		return 0;	/* allow: shorter than an address, the kernel refuses it */
 	if ((a.family != AF_INET && a.family != AF_INET6) || !a.port)
 		return 0;	/* allow: asked about elsewhere, or nobody is reached */
-	if (!ask_fact(&q, &subject))
+	if (!current_subject(&subject) || !is_asked(&subject, op))
 		return 0;	/* allow: out of scope, the agent, or not ours to hold */
-	if (!q.place)
-		return result(no_place(&subject));
-	q.place->fact.value = protocol_and_port(BPF_CORE_READ(sock, sk, sk_protocol), bpf_ntohs(a.port));
+	p = begin_fact(&subject, op, hook);
+	if (!p)
+		return result(VERDICT_UNPROVEN, &subject);
 	if (a.family == AF_INET)
-		put_ipv4(&q.place->fact, a.ipv4);
+		put_ipv4(&p->fact, a.ipv4);
 	else
-		bpf_probe_read_kernel(q.place->fact.address, 16,
+		bpf_probe_read_kernel(p->fact.address, 16,
 				      (void *)address + __builtin_offsetof(struct any_sockaddr, ipv6));
-	return result(check_fact(&q));
+	return end_fact(p, protocol_and_port(BPF_CORE_READ(sock, sk, sk_protocol), bpf_ntohs(a.port)), &subject);
 }
 
 static __always_inline int on_socket_connect(__u8 hook, struct socket *sock, struct sockaddr *address)
@@ -192,60 +197,62 @@ ENFORCE(socket_bind, ARGS(sock, address), struct socket *sock, struct sockaddr *
 
 static __always_inline int on_socket_listen(__u8 hook, struct socket *sock)
 {
-	struct question q = { .op = OP_LISTEN, .hook = hook };
 	struct sock *sk = BPF_CORE_READ(sock, sk);
 	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
 	__u16 port = BPF_CORE_READ(sk, __sk_common.skc_num);
 	struct subject subject;
+	struct place *p;
 
 	if ((family != AF_INET && family != AF_INET6) || !port)
 		return 0;	/* allow: not the Internet, or the kernel chooses */
-	if (!ask_fact(&q, &subject))
+	if (!current_subject(&subject) || !is_asked(&subject, OP_LISTEN))
 		return 0;	/* allow: out of scope, the agent, or not ours to hold */
-	if (!q.place)
-		return result(no_place(&subject));
-	q.place->fact.value = protocol_and_port(BPF_CORE_READ(sk, sk_protocol), port);
+	p = begin_fact(&subject, OP_LISTEN, hook);
+	if (!p)
+		return result(VERDICT_UNPROVEN, &subject);
 	if (family == AF_INET)
-		put_ipv4(&q.place->fact, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
+		put_ipv4(&p->fact, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
 	else
-		bpf_core_read(q.place->fact.address, 16, &sk->__sk_common.skc_v6_rcv_saddr);
-	return result(check_fact(&q));
+		bpf_core_read(p->fact.address, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+	return end_fact(p, protocol_and_port(BPF_CORE_READ(sk, sk_protocol), port), &subject);
 }
 
 ENFORCE(socket_listen, sock, struct socket *sock)
 
+/* Asks about a number; 0 or -EPERM. */
+static __always_inline int check_number(__u8 hook, enum operation op, __u32 value)
+{
+	struct subject subject;
+	struct place *p;
+
+	if (!current_subject(&subject) || !is_asked(&subject, op))
+		return 0;	/* allow: out of scope, the agent, or not ours to hold */
+	p = begin_fact(&subject, op, hook);
+	if (!p)
+		return result(VERDICT_UNPROVEN, &subject);
+	return end_fact(p, value, &subject);
+}
+
 /* Sockets other than TCP, UDP and Unix ones: raw, packet, netlink and what else there is. */
 static __always_inline int on_socket_create(__u8 hook, int family, int type, int protocol, int kern)
 {
-	struct question q = { .op = OP_SOCKET, .hook = hook };
-	struct subject subject;
-
 	if (kern || family == AF_UNIX)
 		return 0;	/* allow: the kernel's own, or asked about by name */
 	if ((family == AF_INET || family == AF_INET6) && (type == SOCK_STREAM || type == SOCK_DGRAM))
 		return 0;	/* allow: asked about by address */
-	if (!ask_fact(&q, &subject))
-		return 0;	/* allow: out of scope, the agent, or not ours to hold */
-	if (!q.place)
-		return result(no_place(&subject));
-	q.place->fact.value = (family & 0xff) << 16 | (type & 0xff) << 8 | (protocol & 0xff);
-	return result(check_fact(&q));
+	return check_number(hook, OP_SOCKET, (family & 0xff) << 16 | (type & 0xff) << 8 | (protocol & 0xff));
 }
 
 ENFORCE(socket_create, ARGS(family, type, protocol, kern), int family, int type, int protocol, int kern)
 
-/*
- * Unix sockets of the abstract name space: '@' and the name, zeroes in it too. sun_path: with its first zero.
- * Not inlined: beside check_path, there is no room for it on the stack.
- */
-static __noinline int check_abstract(struct question *q, const void *sun_path, __u32 len)
+/* Unix sockets of the abstract name space: '@' and the name, zeroes in it too. sun_path: with its first zero. */
+static __always_inline int ask_abstract(struct subject *s, __u8 hook, enum operation op, const void *sun_path, __u32 len)
 {
-	struct place *p = take_place(q->who);
-	struct answer answer;
+	__u64 who = bpf_get_current_pid_tgid();
+	struct place *p = begin_question(s, op, hook, who);
 
 	if (!p)
-		return result(no_place(q->subject));
-	q->place = p;
+		return VERDICT_UNPROVEN;
 	__builtin_memset(p->path.path, 0, PATH_BYTES);
 	barrier_var(len);
 	len &= 127;	/* at most 108, the size of sun_path */
@@ -253,32 +260,29 @@ static __noinline int check_abstract(struct question *q, const void *sun_path, _
 		count_lost(FAULT_READ);
 	p->path.path[0] = '@';
 	p->access.path_len = len;
-	p->access.path_facts = 0;
-	decide_path(q, &answer);
-	if (answer.news)
-		tell_path(q, &answer);
-	leave_place(p, q->who);
-	return result(verdict_of(&answer));
+	return check_name(p->number, who);
 }
 
 /* A Unix socket: by its path in the tree, or by its abstract name with '@' before it. */
 static __always_inline int check_unix(__u8 hook, struct sock *sk)
 {
-	struct question q = { .op = OP_UNIX_CONNECT, .hook = hook, .who = bpf_get_current_pid_tgid() };
 	struct unix_sock *other = (void *)sk;
 	struct dentry *dentry = BPF_CORE_READ(other, path.dentry);
 	struct unix_address *address = BPF_CORE_READ(other, addr);
 	struct subject subject;
+	int verdict;
 
 	if (!dentry && !address)
 		return 0;	/* allow: nameless, so it was handed over */
 	if (!current_subject(&subject) || !is_asked(&subject, OP_UNIX_CONNECT))
 		return 0;	/* allow: out of scope, the agent, or not ours to hold */
-	q.subject = &subject;
 	if (dentry)
-		return check_path(&q, dentry, BPF_CORE_READ(other, path.mnt), false, NULL);
-	return check_abstract(&q, __builtin_preserve_access_index(&address->name[0].sun_path),
-			      BPF_CORE_READ(address, len) - sizeof(unsigned short));
+		verdict = ask_path(&subject, hook, OP_UNIX_CONNECT, dentry, BPF_CORE_READ(other, path.mnt), false, 0, NULL);
+	else
+		verdict = ask_abstract(&subject, hook, OP_UNIX_CONNECT,
+				       __builtin_preserve_access_index(&address->name[0].sun_path),
+				       BPF_CORE_READ(address, len) - sizeof(unsigned short));
+	return result(verdict, &subject);
 }
 
 static __always_inline int on_unix_stream_connect(__u8 hook, struct sock *other)
@@ -300,7 +304,6 @@ struct unix_sockaddr {
 /* An abstract name. One in the tree is a file that is made, and asked about as such. */
 static __always_inline int on_unix_bind(__u8 hook, struct socket *sock, struct sockaddr *address, int len)
 {
-	struct question q = { .op = OP_UNIX_BIND, .hook = hook, .who = bpf_get_current_pid_tgid() };
 	struct unix_sockaddr *name = (void *)address;
 	struct subject subject;
 	__u16 family;
@@ -316,8 +319,7 @@ static __always_inline int on_unix_bind(__u8 hook, struct socket *sock, struct s
 		return 0;	/* allow: asked about when the file is made */
 	if (!current_subject(&subject) || !is_asked(&subject, OP_UNIX_BIND))
 		return 0;	/* allow: out of scope, the agent, or not ours to hold */
-	q.subject = &subject;
-	return check_abstract(&q, &name->path, len - sizeof(family));
+	return result(ask_abstract(&subject, hook, OP_UNIX_BIND, &name->path, len - sizeof(family)), &subject);
 }
 
 /* Apart from the hook of addresses, whose part cgroup hooks may play. */

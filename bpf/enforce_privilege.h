@@ -7,20 +7,6 @@
 #define PTRACE_MODE_ATTACH 2	/* include/linux/ptrace.h */
 #define CLONE_INTO_CGROUP 0x200000000ULL	/* include/uapi/linux/sched.h */
 
-/* 0 or -EPERM. */
-static __always_inline int check_number(__u8 hook, enum operation op, __u32 value)
-{
-	struct question q = { .op = op, .hook = hook };
-	struct subject subject;
-
-	if (!ask_fact(&q, &subject))
-		return 0;	/* allow: out of scope, the agent, or not ours to hold */
-	if (!q.place)
-		return result(no_place(&subject));
-	q.place->fact.value = value;
-	return result(check_fact(&q));
-}
-
 /* Called last, after the capability was found to be there. */
 static __always_inline int on_capable(__u8 hook, int cap, unsigned int opts)
 {
@@ -58,28 +44,26 @@ static __always_inline bool attacks_agent(struct task_struct *target)
 /* Denies, and tells as an operation outside of the baseline. */
 static __always_inline int protect_agent(__u8 hook, enum operation op, __u32 value)
 {
-	struct question q = { .op = op, .hook = hook, .who = bpf_get_current_pid_tgid() };
-	struct answer answer = { .verdict = VERDICT_DENY };
 	struct subject subject;
 	struct tally *tally;
+	struct place *p;
 
 	if (!current_subject(&subject))
 		return -EPERM;	/* deny: it was in scope a moment ago */
-	q.subject = &subject;
-	q.place = take_place(q.who);
-	if (!q.place)
+	p = begin_fact(&subject, op, hook);
+	if (!p)
 		return -EPERM;	/* deny: nobody has to be asked */
-	__builtin_memset(q.place->fact.address, 0, sizeof(q.place->fact.address));
-	q.place->fact.workload = subject.workload.id;
-	q.place->fact.generation = subject.workload.generation;
-	q.place->fact.operation = op;
-	q.place->fact.value = value;
+	p->answer = (struct answer){ .verdict = VERDICT_DENY };
+	p->fact.workload = subject.workload.id;
+	p->fact.generation = subject.workload.generation;
+	p->fact.operation = op;
+	p->fact.value = value;
 	tally = tally_of(subject.workload.id);
 	if (tally)
 		tally->denied++;
-	if (tell(&told_facts, &q.place->fact, &answer))
-		tell_fact(&q, &answer);
-	leave_place(q.place, q.who);
+	if (tell(p, &told_facts, &p->fact))
+		tell_fact(p);
+	leave_place(p, bpf_get_current_pid_tgid());
 	return -EPERM;
 }
 
@@ -202,30 +186,22 @@ ENFORCE(task_fix_setgid, ARGS(new, old), struct cred *new, const struct cred *ol
  */
 static __always_inline int on_task_alloc(__u8 hook, unsigned long clone_flags)
 {
-	struct question q = { .op = OP_WRITE, .hook = hook, .who = bpf_get_current_pid_tgid() };
 	static const char name[] = "[cgroup]";
+	__u64 who = bpf_get_current_pid_tgid();
 	struct subject subject;
-	struct answer answer;
 	struct place *p;
 
 	if (!(clone_flags & CLONE_INTO_CGROUP))
 		return 0;	/* allow: it stays in the workload */
 	if (!current_subject(&subject) || !is_asked(&subject, OP_WRITE))
 		return 0;	/* allow: out of scope, the agent, or not ours to hold */
-	q.subject = &subject;
-	p = take_place(q.who);
+	p = begin_question(&subject, OP_WRITE, hook, who);
 	if (!p)
-		return result(no_place(&subject));
-	q.place = p;
+		return result(VERDICT_UNPROVEN, &subject);
 	__builtin_memset(p->path.path, 0, PATH_BYTES);
 	__builtin_memcpy(p->path.path, name, sizeof(name));
 	p->access.path_len = sizeof(name) - 1;
-	p->access.path_facts = 0;
-	decide_path(&q, &answer);
-	if (answer.news)
-		tell_path(&q, &answer);
-	leave_place(p, q.who);
-	return result(verdict_of(&answer));
+	return result(check_name(p->number, who), &subject);
 }
 
 ENFORCE(task_alloc, clone_flags, struct task_struct *task, unsigned long clone_flags)

@@ -68,28 +68,25 @@ static __always_inline bool is_starter(void)
 /* false: there was no room to work in; the next call tries again. */
 static __always_inline bool learn_syscall(struct subject *subject, __u32 value)
 {
-	struct question q = {
-		.op = OP_SYSCALL, .hook = HOOK_TRACEPOINT, .who = bpf_get_current_pid_tgid(), .subject = subject,
-	};
-	struct place *p = take_place(q.who);
-	struct answer answer = {};
+	__u64 who = bpf_get_current_pid_tgid();
+	struct place *p = begin_question(subject, OP_SYSCALL, HOOK_TRACEPOINT, who);
 
 	if (!p)
 		return false;
-	q.place = p;
+	p->answer = (struct answer){};
 	__builtin_memset(&p->fact, 0, sizeof(p->fact));
 	p->fact.workload = subject->workload.id;
 	p->fact.generation = subject->workload.generation;
 	p->fact.operation = OP_SYSCALL;
 	p->fact.value = value;
-	if (remember(&q, &fact_entries, &told_facts, &p->fact, &answer)) {
+	if (remember(p, &fact_entries, &told_facts, &p->fact)) {
 		struct tally *tally = tally_of(subject->workload.id);
 
 		if (tally)
 			tally->learnt++;
-		tell_fact(&q, &answer);
+		tell_fact(p);
 	}
-	leave_place(p, q.who);
+	leave_place(p, who);
 	return true;
 }
 

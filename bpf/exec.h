@@ -8,6 +8,7 @@
 #define EXEC_ARGS_TRUNCATED 1
 #define EXEC_SCRIPT 2		/* filename names a script that path interprets */
 #define EXEC_UPPER 4		/* the file is in the upper layer of an overlayfs */
+#define EXEC_SOCKET 8		/* standard input and output are Internet sockets */
 
 /* Sent up to .args, then args_len bytes of it. */
 struct exec_event {
@@ -88,6 +89,34 @@ static __always_inline bool is_upper(struct inode *inode)
 	return upper && BPF_CORE_READ(upper, d_inode);
 }
 
+#define SOCKFS_MAGIC 0x534f434b	/* include/uapi/linux/magic.h */
+
+/* Whether a descriptor, where its file stands, is an Internet socket. */
+static __always_inline bool is_internet(struct file **descriptor)
+{
+	struct file *file = NULL;
+	struct socket *socket;
+	__u16 family;
+
+	bpf_probe_read_kernel(&file, sizeof(file), descriptor);
+	socket = BPF_CORE_READ(file, private_data);
+	if (BPF_CORE_READ(file, f_inode, i_sb, s_magic) != SOCKFS_MAGIC)
+		return false;
+	family = BPF_CORE_READ(socket, sk, __sk_common.skc_family);
+	return family == AF_INET || family == AF_INET6;
+}
+
+/* Whether the new program talks to somebody over the Internet: both its standard input and output are such sockets. */
+static __always_inline bool talks_to_internet(struct task_struct *task)
+{
+	struct fdtable *fdt = BPF_CORE_READ(task, files, fdt);
+	struct file **descriptors = BPF_CORE_READ(fdt, fd);
+	unsigned long closing = 0;	/* that will be closed, before the exec */
+
+	bpf_probe_read_kernel(&closing, sizeof(closing), BPF_CORE_READ(fdt, close_on_exec));
+	return !(closing & 3) && is_internet(descriptors) && is_internet(descriptors + 1);
+}
+
 /* What the process belongs to. */
 static __always_inline void describe_membership(struct exec_event *e, struct task_struct *task)
 {
@@ -121,6 +150,8 @@ static __always_inline void describe_beside(struct exec_event *e, struct task_st
 	e->modified_ns = modified_at(inode);
 	if (is_upper(inode))
 		e->flags |= EXEC_UPPER;
+	if (talks_to_internet(task))
+		e->flags |= EXEC_SOCKET;
 }
 
 /* Everything but header, args, cwd and what is beside; the same for an attempt and for the new image. */
@@ -144,6 +175,7 @@ static __always_inline void describe_exec(struct exec_event *e, struct walk *w,
 	e->repeated = 0;
 	e->flags = BPF_CORE_READ(bprm, interp) == filename ? 0 : EXEC_SCRIPT;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
+	__builtin_memset(e->filename, 0, sizeof(e->filename));
 	len = bpf_probe_read_kernel_str(e->filename, sizeof(e->filename), filename);
 	e->filename_len = len > 0 ? len - 1 : 0;
 	e->path_len = resolve_file(w, file, fs, e->path, &e->path_facts);

@@ -49,6 +49,9 @@ enum bpf_map_type {
 #define EEXIST 17
 #define SIGKILL 9
 #define TASK_COMM_LEN 16
+#define AF_UNIX 1		/* include/linux/socket.h */
+#define AF_INET 2
+#define AF_INET6 10
 
 /* Registers as uprobes see them: user ABI, so offsets are fixed and not relocated. */
 #if defined(__TARGET_ARCH_x86)
@@ -191,8 +194,18 @@ struct path {
 struct file {
 	struct path f_path;
 	struct inode *f_inode;
+	void *private_data;	/* of a socket: struct socket */
 	unsigned int f_mode;
 	unsigned int f_flags;
+};
+
+struct fdtable {
+	struct file **fd;
+	unsigned long *close_on_exec;	/* a bit for each descriptor */
+};
+
+struct files_struct {
+	struct fdtable *fdt;
 };
 
 /* Linux 6.8: what overlayfs opens in a layer. user_path is that of the overlay. */
@@ -344,6 +357,7 @@ struct task_struct {
 	struct task_struct *group_leader;
 	struct mm_struct *mm;
 	struct fs_struct *fs;
+	struct files_struct *files;
 	struct css_set *cgroups;
 	const struct cred *cred;
 	struct nameidata *nameidata;	/* while a path is looked up */

@@ -93,9 +93,11 @@ struct access_event {
 	char comm[TASK_COMM_LEN];
 	__u32 detail;		/* with DETAIL_TOLD: of OP_READ and OP_WRITE the flags of open(2), of OP_CREATE and chmod the mode */
 	__u16 said_len;
-	__u16 reserved;
+	__u16 flags;		/* ACCESS_* */
 	char path[2 * PATH_BYTES];	/* and what the caller wrote: the path that it opened, or a symbolic link's target */
 };
+
+#define ACCESS_KNOWN 1		/* the baseline that it is compared with holds it */
 
 #define DETAIL_TOLD (1U << 31)	/* neither a flag of open(2) nor a part of a mode */
 

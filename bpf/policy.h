@@ -136,24 +136,78 @@ struct {
 /* Written by the agent, or by hand in an emergency: until this ktime nothing is denied. */
 volatile __u64 paused_until;
 
+#define WISHES 4		/* that one operation looks up, at the most */
+
+/* What the rules wish of an operation of this workload. */
+struct asked {
+	__u32 generation;
+	__u32 watch;			/* not 0: to see it */
+	__u32 denials[WISHES];		/* indices of rule_denials, 0: none */
+};
+
+/* What is found out about who does something, and what he executes: deed.h. */
+struct deed {
+	__u32 asked;			/* 1 << enum trait, those that were looked up */
+	__u64 properties;
+	struct task_struct *ancestor;
+	volatile __u32 begin;		/* of the last name */
+	struct denials_key denials;
+	struct name_key name;
+};
+
+struct answer {
+	int verdict;		/* enum verdict */
+	__u32 rule;		/* that denies it */
+	__u32 repeated;
+	__u8 known;		/* these five are 0 or 1 */
+	__u8 in_baseline;
+	__u8 news;		/* to be told to the agent */
+	__u8 wanted;		/* by a rule, whatever the baseline says */
+	__u8 kill;		/* and not only denied */
+};
+
 /*
- * What a running program needs beside its stack. LSM programs may be preempted, and the next task on
- * this CPU then works too: each takes a place of its own and signs it. If two take the same one between
- * a look and a signature, the first finds another's signature after its lookup, and its answer does
- * not count.
+ * An operation in question, and what a running program needs beside its stack to answer it. LSM programs may be
+ * preempted, and the next task on this CPU then works too: each takes a place of its own and signs it. If two take
+ * the same one between a look and a signature, the first finds another's signature after its lookup, and its answer
+ * does not count.
+ *
+ * It is all in a map for the verifier's sake too: it forgets there what it knew of a value, so that all ways look
+ * alike to it.
  */
 #define PLACES 4
 
 struct place {
 	volatile __u64 owner;	/* pid_tgid, 0: free */
-	struct walk walk;
+
+	/* The question. */
+	__u64 who;		/* pid_tgid */
+	struct subject subject;
+	enum operation op;
+	__u32 dimension;	/* its bit */
+	__u32 number;		/* the key of this place */
+	__u32 detail;		/* as of struct access_event */
+	const char *said;	/* likewise, in the kernel's memory; NULL: nothing, or the path that is being opened */
+	__u64 inode;
+	__u32 device;
+	__u8 hook;
+	__u8 held;		/* 1: the workload is held to its baseline in this */
+	__u8 nameless;		/* not 0: a path that no baseline may hold */
+	__u8 is_new;		/* 1: a name that does not stand in the tree yet */
+	struct dentry *dentry;	/* of what it is about; where it has to be looked for first */
+	struct vfsmount *mnt;	/* by which the dentry was reached */
+	struct linux_binprm *bprm;	/* of an execution */
+
 	struct path_key path;
 	struct fact_key fact;
+	struct walk walk;
 	struct path_pattern path_pattern;
 	struct address_pattern address_pattern;
 	struct suffix suffix;
-	struct wish asked;	/* what the rules wish of it, all together */
+	struct asked asked;
 	__u32 unwished;		/* generation of the rules that wish nothing of it, 0: others do, or it is not known */
+	struct deed deed;
+	struct answer answer;
 	struct access_event access;
 	struct exec_event exec;
 };
@@ -176,6 +230,7 @@ static __always_inline struct place *take_place(__u64 who)
 		p = bpf_map_lookup_elem(&places, &key);
 		if (p && !p->owner) {
 			p->owner = who;
+			p->number = i;
 			return p;
 		}
 	}
@@ -183,16 +238,53 @@ static __always_inline struct place *take_place(__u64 who)
 	return NULL;
 }
 
-/* Four programs preempted each other: nothing can be proven. */
-static __always_inline int no_place(struct subject *s)
-{
-	return s->workload.mode == MODE_ENFORCE || s->workload.flags & WORKLOAD_PROTECTED ? VERDICT_DENY : VERDICT_ALLOW;
-}
-
 static __always_inline void leave_place(struct place *p, __u64 who)
 {
 	if (p->owner == who)
 		p->owner = 0;
+}
+
+/* Whether the workload is held to what it does in this dimension. */
+static __always_inline bool is_held(struct subject *s, enum operation op)
+{
+	return s->workload.mode != MODE_OFF && s->workload.held & dimension_bit(op);
+}
+
+/* Whether its baseline or a rule has to be asked about an operation. */
+static __always_inline bool is_asked(struct subject *s, enum operation op)
+{
+	return is_held(s, op) || (s->workload.id && rules_ask(op));
+}
+
+/* Begins a question. NULL: there is no place for it. */
+static __always_inline struct place *begin_question(struct subject *s, enum operation op, __u8 hook, __u64 who)
+{
+	struct place *p = take_place(who);
+
+	if (!p)
+		return NULL;
+	p->who = who;
+	p->subject = *s;
+	p->op = op;
+	p->dimension = dimension_bit(op);
+	p->hook = hook;
+	p->held = is_held(s, op);
+	p->nameless = 0;
+	p->is_new = 0;
+	p->inode = 0;
+	p->device = 0;
+	p->detail = 0;
+	p->said = NULL;
+	return p;
+}
+
+/* True if the place is still ours: what stands in it is our question. */
+static __always_inline bool undisturbed(struct place *p, __u64 who)
+{
+	if (p->owner == who)
+		return true;
+	count_lost(FAULT_PREEMPTED);
+	return false;
 }
 
 static __always_inline struct tally *tally_of(__u32 workload)
@@ -205,68 +297,32 @@ static __always_inline struct tally *tally_of(__u32 workload)
 	return bpf_map_lookup_elem(&tallies, &workload);
 }
 
-/* The operation in question. */
-struct question {
-	struct subject *subject;
-	struct place *place;
-	__u64 who;		/* pid_tgid */
-	__u64 inode;
-	__u32 device;
-	enum operation op;
-	__u8 hook;
-	__u8 nameless;		/* not 0: a path that no baseline may hold */
-	__u32 detail;		/* as of struct access_event */
-	const char *said;	/* likewise, in the kernel's memory; NULL: nothing, or the path that is being opened */
-};
-
-struct answer {
-	int verdict;		/* enum verdict */
-	__u8 known;		/* these four are 0 or 1 */
-	__u8 news;		/* to be told to the agent */
-	__u8 wanted;		/* by a rule, whatever the baseline says */
-	__u8 kill;		/* and not only denied */
-	__u32 rule;		/* that denies it */
-	__u32 repeated;
-};
-
 /* Always 0, which the verifier does not know. */
 volatile __u64 nothing;
 
 /* Lets the verifier forget which values a number may have, so that it follows one way from here and not many. */
 #define forgotten(x) ((x) | (typeof(x))nothing)
 
-static __always_inline void forget(struct answer *a)
-{
-	a->verdict = forgotten(a->verdict);
-	a->known = forgotten(a->known);
-	a->news = forgotten(a->news);
-	a->wanted = forgotten(a->wanted);
-	a->kill = forgotten(a->kill);
-	a->rule = forgotten(a->rule);
-	a->repeated = forgotten(a->repeated);
-}
-
 /* Whether a deviation is to be told, and how many equal ones were not. */
-static __always_inline bool tell(void *map, void *key, struct answer *a)
+static __always_inline bool tell(struct place *p, void *map, void *key)
 {
-	struct telling now = { .at = bpf_ktime_get_ns(), .verdict = a->verdict };
+	struct telling now = { .at = bpf_ktime_get_ns(), .verdict = p->answer.verdict };
 	struct telling *t = bpf_map_lookup_elem(map, key);
 
-	if (t && t->verdict == a->verdict && now.at - t->at < TELL_AGAIN_NS) {
+	if (t && t->verdict == now.verdict && now.at - t->at < TELL_AGAIN_NS) {
 		__sync_fetch_and_add(&t->missed, 1);
 		return false;
 	}
 	if (t)
-		a->repeated = t->missed;
+		p->answer.repeated = t->missed;
 	bpf_map_update_elem(map, key, &now, BPF_ANY);
 	return true;
 }
 
 /* Returns whether this is to be told: not if another CPU was first, and seldom if there is no room. */
-static __always_inline bool remember(struct question *q, void *entries, void *told, void *key,
-				     struct answer *a)
+static __always_inline bool remember(struct place *p, void *entries, void *told, void *key)
 {
-	struct entry entry = { .hits = 1, .inode = q->inode, .device = q->device };
+	struct entry entry = { .hits = 1, .inode = p->inode, .device = p->device };
 	long err = bpf_map_update_elem(entries, key, &entry, BPF_NOEXIST);
 
 	if (err == -EEXIST)
@@ -274,7 +330,7 @@ static __always_inline bool remember(struct question *q, void *entries, void *to
 	if (!err)
 		return true;
 	count_lost(FAULT_MAP_FULL);
-	return tell(told, key, a);
+	return tell(p, told, key);
 }
 
 #define PF_FORKNOEXEC 0x40	/* include/linux/sched.h: forked, and nothing executed yet */
@@ -305,184 +361,185 @@ static __always_inline bool is_starting(void)
 }
 
 /* The only place that knows allow and deny. */
-static __always_inline void decide_unknown(struct question *q, void *entries, void *told, void *key,
-					   struct answer *a)
+static __always_inline void decide_unknown(struct place *p, void *entries, void *told, void *key)
 {
-	struct workload *w = &q->subject->workload;
+	struct workload *w = &p->subject.workload;
 	struct tally *tally = tally_of(w->id);
+	struct answer *a = &p->answer;
 
-	if (q->op != OP_EXEC && is_starting()) {
+	if (p->op != OP_EXEC && is_starting()) {
 		a->verdict = VERDICT_ALLOW;	/* allow: init's, not the unit's */
 		return;
 	}
 	if (w->mode == MODE_LEARN) {
 		a->verdict = VERDICT_ALLOW;	/* allow: learning */
-		a->news = q->nameless ? tell(told, key, a) : remember(q, entries, told, key, a);
-		if (tally && a->news && !q->nameless)
+		a->news = p->nameless ? tell(p, told, key) : remember(p, entries, told, key);
+		if (tally && a->news && !p->nameless)
 			tally->learnt++;
 		return;
 	}
 	a->verdict = VERDICT_AUDIT;	/* allow: auditing, or paused, or not all is known */
-	if (w->mode == MODE_ENFORCE && !(w->softened & dimension_bit(q->op)) &&
-	    bpf_ktime_get_ns() >= paused_until)
+	if (w->mode == MODE_ENFORCE && !(w->softened & p->dimension) && bpf_ktime_get_ns() >= paused_until)
 		a->verdict = VERDICT_DENY;
 	if (tally && a->verdict == VERDICT_DENY)
 		tally->denied++;
 	else if (tally)
 		tally->audited++;
 	/* A killed process has an exec event, which the agent must know to be the end. */
-	a->news = tell(told, key, a) || q->hook == HOOK_SIGNAL;
+	a->news = tell(p, told, key) || p->hook == HOOK_SIGNAL;
 }
 
-static __always_inline void found(struct question *q, struct entry *entry, struct answer *a)
+static __always_inline void found(struct place *p, struct entry *entry)
 {
-	struct tally *tally = tally_of(q->subject->workload.id);
+	struct tally *tally = tally_of(p->subject.workload.id);
 
 	__sync_fetch_and_add(&entry->hits, 1);
-	entry->unwished = q->place->unwished;
+	entry->unwished = p->unwished;
 	if (tally)
 		tally->hits++;
-	a->verdict = VERDICT_ALLOW;	/* allow: known */
-	a->known = true;
+	p->answer.verdict = VERDICT_ALLOW;	/* allow: known */
+	p->answer.known = true;
 }
 
-/* True if the place is still ours: what stands in it is our question. */
-static __always_inline bool undisturbed(struct question *q)
+/* Whether it is compared with a baseline, and not still learnt. */
+static __always_inline bool is_compared(struct place *p)
 {
-	if (q->place->owner == q->who)
-		return true;
-	count_lost(FAULT_PREEMPTED);
-	return false;	/* not proven to be known */
+	return p->held && p->subject.workload.mode >= MODE_AUDIT;
 }
 
 /* What the baseline makes of it. What a rule denies is not learnt, audited or counted as a hit. */
-static __always_inline void settle(struct question *q, struct entry *entry, void *entries, void *told,
-				   void *key, struct answer *a)
+static __always_inline void settle(struct place *p, struct entry *entry, void *entries, void *told, void *key)
 {
-	bool known = entry && undisturbed(q);
-
-	if (a->rule)
-		a->known = known || q->subject->workload.mode == MODE_LEARN;
-	else if (known)
-		found(q, entry, a);
+	p->answer.in_baseline = entry && is_compared(p);
+	if (!p->held)
+		p->answer.known = true;	/* allow: nothing is held here */
+	else if (p->answer.rule)
+		p->answer.known = entry || p->subject.workload.mode == MODE_LEARN;
+	else if (entry)
+		found(p, entry);
 	else
-		decide_unknown(q, entries, told, key, a);
+		decide_unknown(p, entries, told, key);
 }
 
-/* Whether the workload is held to what it does in this dimension. */
-static __always_inline bool is_held(struct subject *s, enum operation op)
+/* Adds the nth wish. */
+static __always_inline void add_wish(struct place *p, __u32 nth, struct wish *wish)
 {
-	return s->workload.mode != MODE_OFF && s->workload.held & dimension_bit(op);
-}
+	bool inside = p->subject.workload.flags & WORKLOAD_CONTAINER;
 
-/* Whether its baseline or a rule has to be asked about an operation. */
-static __always_inline bool is_asked(struct subject *s, enum operation op)
-{
-	return is_held(s, op) || (s->workload.id && rules_ask(op));
-}
-
-/*
- * Adds a wish. The sum is in a map and not in registers for the verifier's sake: it forgets what it knew of a
- * value there, so that all ways to it look alike.
- */
-static __always_inline void add_wish(struct wish *sum, struct wish *wish)
-{
 	if (!wish)
 		return;
-	sum->watch |= wish->watch;
-	sum->kill |= wish->kill;
-	if (!sum->deny_host)
-		sum->deny_host = wish->deny_host;
-	if (!sum->deny_container)
-		sum->deny_container = wish->deny_container;
+	p->asked.watch |= wish->watch & (inside ? WISH_CONTAINER : WISH_HOST);
+	p->asked.denials[nth] = inside ? wish->deny_container : wish->deny_host;
 }
 
-static __always_inline void fill_path_pattern(struct question *q, __u32 workload, __u32 generation)
+static __always_inline bool may_be_denied(struct asked *asked)
 {
-	struct path_pattern *pattern = &q->place->path_pattern;
+	return asked->denials[0] | asked->denials[1] | asked->denials[2] | asked->denials[3];
+}
+
+static __always_inline void fill_path_pattern(struct place *p, __u32 workload, __u32 generation)
+{
+	struct path_pattern *pattern = &p->path_pattern;
 
 	pattern->prefixlen = PATTERN_BITS(path_pattern);
 	pattern->workload = workload;
 	pattern->generation = generation;
-	pattern->operation = q->op;
-	__builtin_memcpy(pattern->path, q->place->path.path, PATTERN_BYTES);
+	pattern->operation = p->op;
+	__builtin_memcpy(pattern->path, p->path.path, PATTERN_BYTES);
 }
 
-static __always_inline void fill_address_pattern(struct question *q, __u32 workload, __u32 generation)
+static __always_inline void fill_address_pattern(struct place *p, __u32 workload, __u32 generation)
 {
-	struct address_pattern *pattern = &q->place->address_pattern;
+	struct address_pattern *pattern = &p->address_pattern;
 
 	pattern->prefixlen = PATTERN_BITS(address_pattern);
 	pattern->workload = workload;
 	pattern->generation = generation;
-	pattern->operation = q->op;
-	pattern->value = q->place->fact.value;
-	__builtin_memcpy(pattern->address, q->place->fact.address, 16);
+	pattern->operation = p->op;
+	pattern->value = p->fact.value;
+	__builtin_memcpy(pattern->address, p->fact.address, 16);
+}
+
+/* What the baseline holds of place->path. */
+static __always_inline struct entry *find_path(struct place *p)
+{
+	struct entry *entry = bpf_map_lookup_elem(&path_entries, &p->path);
+
+	if (entry)
+		return entry;
+	fill_path_pattern(p, p->path.workload, p->path.generation);
+	return bpf_map_lookup_elem(&path_patterns, &p->path_pattern);
+}
+
+/* The same of place->fact. */
+static __always_inline struct entry *find_fact(struct place *p)
+{
+	struct entry *entry = bpf_map_lookup_elem(&fact_entries, &p->fact);
+
+	if (entry || p->op >= OP_SOCKET)
+		return entry;
+	fill_address_pattern(p, p->fact.workload, p->fact.generation);
+	entry = bpf_map_lookup_elem(&address_patterns, &p->address_pattern);
+	if (entry)
+		return entry;
+	p->address_pattern.value &= 0xffff0000;	/* any port */
+	return bpf_map_lookup_elem(&address_patterns, &p->address_pattern);
 }
 
 /* By the path, or the longest prefix of it that is wished for; and by its end. */
-static __always_inline void ask_rules_path(struct question *q, __u32 generation)
+static __always_inline void ask_rules_path(struct place *p)
 {
-	struct place *p = q->place;
+	__u32 generation = p->asked.generation;
 	struct wish *wish;
 
 	p->path.workload = 0;
 	p->path.generation = generation;
-	p->path.operation = q->op;
 	wish = bpf_map_lookup_elem(&rule_paths, &p->path);
 	if (!wish) {
-		fill_path_pattern(q, 0, generation);
+		fill_path_pattern(p, 0, generation);
 		wish = bpf_map_lookup_elem(&rule_prefixes, &p->path_pattern);
 	}
-	add_wish(&p->asked, wish);
+	add_wish(p, 0, wish);
 	fill_suffix(&p->suffix, p->path.path, p->access.path_len);
 	p->suffix.generation = generation;
-	p->suffix.operation = q->op;
-	add_wish(&p->asked, bpf_map_lookup_elem(&rule_suffixes, &p->suffix));
+	p->suffix.operation = p->op;
+	add_wish(p, 1, bpf_map_lookup_elem(&rule_suffixes, &p->suffix));
 }
 
 /* A number is a prefix of its bits. Protocol and port are each given or any. */
-static __always_inline void ask_rules_fact(struct question *q, __u32 generation)
+static __always_inline void ask_rules_fact(struct place *p)
 {
-	struct address_pattern *pattern = &q->place->address_pattern;
+	struct address_pattern *pattern = &p->address_pattern;
 
-	fill_address_pattern(q, 0, generation);
-	if (q->op >= OP_SOCKET) {
+	fill_address_pattern(p, 0, p->asked.generation);
+	if (p->op >= OP_SOCKET) {
 		pattern->value = bpf_htonl(pattern->value);
-		add_wish(&q->place->asked, bpf_map_lookup_elem(&rule_facts, pattern));
+		add_wish(p, 0, bpf_map_lookup_elem(&rule_facts, pattern));
 		return;
 	}
-	add_wish(&q->place->asked, bpf_map_lookup_elem(&rule_facts, pattern));
+	add_wish(p, 0, bpf_map_lookup_elem(&rule_facts, pattern));
 	pattern->value &= 0xffff0000;
-	add_wish(&q->place->asked, bpf_map_lookup_elem(&rule_facts, pattern));
-	pattern->value = q->place->fact.value & 0xffff;
-	add_wish(&q->place->asked, bpf_map_lookup_elem(&rule_facts, pattern));
+	add_wish(p, 1, bpf_map_lookup_elem(&rule_facts, pattern));
+	pattern->value = p->fact.value & 0xffff;
+	add_wish(p, 2, bpf_map_lookup_elem(&rule_facts, pattern));
 	pattern->value = 0;
-	add_wish(&q->place->asked, bpf_map_lookup_elem(&rule_facts, pattern));
+	add_wish(p, 3, bpf_map_lookup_elem(&rule_facts, pattern));
 }
 
-/* Takes over what the rules wish. Where they deny, nothing is let through that they were not asked about. */
-static __always_inline void obey(struct question *q, struct answer *a)
-{
-	struct workload *w = &q->subject->workload;
-	struct wish *asked = &q->place->asked;
-	bool inside = w->flags & WORKLOAD_CONTAINER;
-	__u32 who = inside ? WISH_CONTAINER : WISH_HOST;
-	__u32 rule = inside ? asked->deny_container : asked->deny_host;
-	bool wanted = asked->watch & who, kill = asked->kill & who;
+#include "deed.h"
 
-	if (!undisturbed(q)) {
-		rule = RULE_UNKNOWN;
-		wanted = false;
-		kill = false;
-	}
-	a->wanted = wanted;
-	if (!rule || !(w->flags & WORKLOAD_PROTECTED) || bpf_ktime_get_ns() < paused_until)
+/* Takes over what the rules wish. */
+static __always_inline void obey(struct place *p)
+{
+	bool denied = may_be_denied(&p->asked);
+
+	p->unwished = p->asked.watch || denied ? 0 : p->asked.generation;
+	p->answer.wanted = p->asked.watch != 0;
+	if (!denied || !(p->subject.workload.flags & WORKLOAD_PROTECTED) || bpf_ktime_get_ns() < paused_until)
 		return;
-	if (q->op != OP_EXEC && is_starting())
+	if (p->op != OP_EXEC && is_starting())
 		return;			/* init's, not the unit's */
-	a->rule = rule;
-	a->kill = kill;
+	judge_all(p);
 }
 
 /* When a rule's wish was told last. Key: rule_topic(). */
@@ -496,175 +553,146 @@ struct {
 #define O_TRUNC 01000		/* include/uapi/asm-generic/fcntl.h */
 
 /* The part of the detail that makes an operation another one to rules. Opening a file to truncate it is told twice. */
-static __always_inline __u32 manner(struct question *q)
+static __always_inline __u32 manner(struct place *p)
 {
-	if (q->op == OP_READ || q->op == OP_WRITE)
-		return q->detail & O_TRUNC;
-	return q->op == OP_ATTRIBUTES ? q->detail : 0;
+	if (p->op == OP_READ || p->op == OP_WRITE)
+		return p->detail & O_TRUNC;
+	return p->op == OP_ATTRIBUTES ? p->detail : 0;
 }
 
 /*
  * What is not to be told again at once: an operation on the same thing by the same program in the same
  * process, since rules may ask who acts, under the same rules.
  */
-static __always_inline __u64 rule_topic(struct question *q, const __u64 *thing, __u32 words)
+static __always_inline __u64 rule_topic(struct place *p, const __u64 *thing, __u32 words)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
-	__u64 topic = mix(known_secret ^ q->who >> 32 ^ (__u64)q->op << 32);
+	__u64 topic = mix(known_secret ^ p->who >> 32 ^ (__u64)p->op << 32);
 
-	topic = mix(topic ^ BPF_CORE_READ(task, self_exec_id) ^ (__u64)manner(q) << 32) ^ rules;
+	topic = mix(topic ^ BPF_CORE_READ(task, self_exec_id) ^ (__u64)manner(p) << 32) ^ rules;
 	for (__u32 i = 0; i < words; i++)
 		topic = mix(topic ^ thing[i]);
 	return topic;
 }
 
 /* After the baseline was asked: what a rule denies, and what one wants to see. */
-static __always_inline void conclude(struct question *q, const void *thing, __u32 bytes, struct answer *a)
+static __always_inline void conclude(struct place *p, const void *thing, __u32 bytes)
 {
+	struct answer *a = &p->answer;
 	struct tally *tally;
 	__u64 topic;
 
 	if (!a->rule && (!a->wanted || a->news || a->verdict == VERDICT_DENY))
 		return;
-	topic = rule_topic(q, thing, bytes / sizeof(__u64));
+	topic = rule_topic(p, thing, bytes / sizeof(__u64));
 	if (!a->rule) {
 		a->known = false;	/* the next time it is to be told again */
-		a->news = tell(&told_to_rules, &topic, a);
+		a->news = tell(p, &told_to_rules, &topic);
 		return;
 	}
-	tally = tally_of(q->subject->workload.id);
+	tally = tally_of(p->subject.workload.id);
 	if (tally)
 		tally->denied++;
 	a->verdict = a->known ? VERDICT_DENY : VERDICT_DENY_TWICE;
 	/* As in decide_unknown. */
-	a->news = tell(&told_to_rules, &topic, a) || q->hook == HOOK_SIGNAL;
+	a->news = tell(p, &told_to_rules, &topic) || p->hook == HOOK_SIGNAL;
 }
 
 /*
  * The short way, of most operations: an entry of the baseline has exactly this key, and remembers that the rules in
  * force wish nothing of it.
  */
-static __always_inline bool is_settled(struct question *q, void *entries, void *key, __u64 asking, struct answer *a)
+static __always_inline bool is_settled(struct place *p, __u64 who, void *entries, void *key, __u64 asking)
 {
 	struct entry *entry;
 
-	q->place->unwished = 0;
-	if (!is_held(q->subject, q->op) || q->nameless)
+	p->answer = (struct answer){};
+	p->unwished = 0;
+	if (!p->held || p->nameless)
 		return false;
 	entry = bpf_map_lookup_elem(entries, key);
-	if (!entry || (asking & rule_bit(q->op) && entry->unwished != asking >> 32))
+	if (!entry || (asking & rule_bit(p->op) && entry->unwished != asking >> 32))
 		return false;
-	if (q->place->owner != q->who)
+	if (p->owner != who)
 		return false;	/* not proven: the long way counts it */
-	q->place->unwished = entry->unwished;
-	found(q, entry, a);
+	p->unwished = entry->unwished;
+	found(p, entry);
 	return true;
 }
 
-static __always_inline void note_unwished(struct place *p, __u64 asking)
+/* Decides about an operation on a path, which stands in place->path; false: nothing is proven. */
+static __always_inline bool decide_path(struct place *p, __u64 who)
 {
-	struct wish *asked = &p->asked;
-
-	p->unwished = asked->watch | asked->kill | asked->deny_host | asked->deny_container ? 0 : asking >> 32;
-}
-
-/* For an operation on a path, which stands in place->path. */
-static __always_inline void decide_path(struct question *q, struct answer *a)
-{
-	struct workload *w = &q->subject->workload;
-	struct place *p = q->place;
+	struct workload *w = &p->subject.workload;
 	struct path_key *key = &p->path;
 	__u64 asking = rules;
 	struct entry *entry = NULL;
 
-	*a = (struct answer){};
 	key->workload = w->id;
 	key->generation = w->generation;
-	key->operation = q->op;
-	if (is_settled(q, &path_entries, key, asking, a))
-		return;
-	if (asking & rule_bit(q->op) && w->id) {
-		q->place->asked = (struct wish){};
-		ask_rules_path(q, asking >> 32);
-		obey(q, a);
-		forget(a);
-		note_unwished(p, asking);
+	key->operation = p->op;
+	if (is_settled(p, who, &path_entries, key, asking))
+		return true;
+	if (asking & rule_bit(p->op) && w->id) {
+		p->asked = (struct asked){ .generation = asking >> 32 };
+		ask_rules_path(p);
 		key->workload = w->id;
 		key->generation = w->generation;
+		obey(p);
 	}
-	if (is_held(q->subject, q->op)) {
-		if (!q->nameless)
-			entry = bpf_map_lookup_elem(&path_entries, key);
-		if (!entry && !q->nameless) {
-			fill_path_pattern(q, w->id, w->generation);
-			entry = bpf_map_lookup_elem(&path_patterns, &p->path_pattern);
-		}
-		settle(q, entry, &path_entries, &told_paths, key, a);
-	} else {
-		a->known = true;	/* allow: nothing is held here */
-	}
-	forget(a);
-	conclude(q, key->path, PATH_BYTES, a);
-	forget(a);
+	if (p->held && !p->nameless)
+		entry = find_path(p);
+	if (!undisturbed(p, who))
+		return false;
+	settle(p, entry, &path_entries, &told_paths, key);
+	conclude(p, key->path, PATH_BYTES);
+	return true;
 }
 
-/* For any other operation, whose value and address stand in place->fact. */
-static __always_inline void decide_fact(struct question *q, struct answer *a)
+/* The same for any other operation, whose value and address stand in place->fact. */
+static __always_inline bool decide_fact(struct place *p, __u64 who)
 {
-	struct workload *w = &q->subject->workload;
-	struct place *p = q->place;
+	struct workload *w = &p->subject.workload;
 	struct fact_key *key = &p->fact;
 	__u64 asking = rules;
-	struct entry *entry;
+	struct entry *entry = NULL;
 
-	*a = (struct answer){};
 	key->workload = w->id;
 	key->generation = w->generation;
-	key->operation = q->op;
-	if (is_settled(q, &fact_entries, key, asking, a))
-		return;
-	if (asking & rule_bit(q->op) && w->id) {
-		q->place->asked = (struct wish){};
-		ask_rules_fact(q, asking >> 32);
-		obey(q, a);
-		forget(a);
-		note_unwished(p, asking);
+	key->operation = p->op;
+	if (is_settled(p, who, &fact_entries, key, asking))
+		return true;
+	if (asking & rule_bit(p->op) && w->id) {
+		p->asked = (struct asked){ .generation = asking >> 32 };
+		ask_rules_fact(p);
+		obey(p);
 	}
-	if (is_held(q->subject, q->op)) {
-		entry = bpf_map_lookup_elem(&fact_entries, key);
-		if (!entry && q->op < OP_SOCKET) {
-			fill_address_pattern(q, w->id, w->generation);
-			entry = bpf_map_lookup_elem(&address_patterns, &p->address_pattern);
-			if (!entry) {
-				p->address_pattern.value &= 0xffff0000;	/* any port */
-				entry = bpf_map_lookup_elem(&address_patterns, &p->address_pattern);
-			}
-		}
-		settle(q, entry, &fact_entries, &told_facts, key, a);
-	} else {
-		a->known = true;	/* allow: nothing is held here */
-	}
-	forget(a);
-	conclude(q, &key->operation, sizeof(*key) - __builtin_offsetof(struct fact_key, operation), a);
-	forget(a);
+	if (p->held)
+		entry = find_fact(p);
+	if (!undisturbed(p, who))
+		return false;
+	settle(p, entry, &fact_entries, &told_facts, key);
+	conclude(p, &key->operation, sizeof(*key) - __builtin_offsetof(struct fact_key, operation));
+	return true;
 }
 
-static __always_inline void tell_access(struct question *q, struct answer *a)
+static __always_inline void tell_access(struct place *p)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
-	struct access_event *e = &q->place->access;
+	struct access_event *e = &p->access;
 	__u32 bytes = ACCESS_FIXED_BYTES + (e->path_len & (PATH_BYTES - 1)) + (e->said_len & (PATH_BYTES - 1));
 
 	e->header = (struct event_header){
-		.ktime_ns = bpf_ktime_get_ns(), .cgroup_id = q->subject->cgroup_id,
-		.tgid = q->who >> 32, .tid = (__u32)q->who, .workload = q->subject->workload.id,
-		.kind = EVENT_ACCESS, .verdict = a->verdict, .hook = q->hook, .size = bytes, .rule_id = a->rule,
+		.ktime_ns = bpf_ktime_get_ns(), .cgroup_id = p->subject.cgroup_id,
+		.tgid = p->who >> 32, .tid = (__u32)p->who, .workload = p->subject.workload.id,
+		.kind = EVENT_ACCESS, .verdict = p->answer.verdict, .hook = p->hook, .size = bytes, .rule_id = p->answer.rule,
 	};
 	e->start_ticks = start_ticks(task);
-	e->inode = q->inode;
-	e->device = q->device;
-	e->operation = q->op;
-	e->repeated = a->repeated;
+	e->inode = p->inode;
+	e->device = p->device;
+	e->operation = p->op;
+	e->repeated = p->answer.repeated;
+	e->flags = p->answer.in_baseline ? ACCESS_KNOWN : 0;
 	read_capabilities(&e->capabilities, task);
 	bpf_core_read_str(e->comm, sizeof(e->comm), &task->comm);
 	if (bpf_ringbuf_output(&events, e, bytes, BPF_RB_FORCE_WAKEUP))
@@ -680,64 +708,67 @@ static __always_inline const char *opened_name(void)
 }
 
 /* Puts behind the path what the caller said. */
-static __always_inline void add_said(struct question *q)
+static __always_inline void add_said(struct place *p)
 {
-	struct access_event *e = &q->place->access;
-	const char *said = q->said;
+	struct access_event *e = &p->access;
+	const char *said = p->said;
 	long len = 0;
 
-	e->detail = q->detail;
-	if (q->detail & DETAIL_TOLD && (q->op == OP_READ || q->op == OP_WRITE))
+	e->detail = p->detail;
+	if (p->detail & DETAIL_TOLD && (p->op == OP_READ || p->op == OP_WRITE))
 		said = opened_name();
 	if (said)
 		len = bpf_probe_read_kernel_str(&e->path[e->path_len & (PATH_BYTES - 1)], PATH_BYTES, said);
 	e->said_len = len > 0 ? len - 1 : 0;
 }
 
-static __always_inline void tell_path(struct question *q, struct answer *a)
+static __always_inline void tell_path(struct place *p)
 {
-	struct place *p = q->place;
-
 	__builtin_memcpy(p->access.path, p->path.path, PATH_BYTES);
 	__builtin_memset(p->access.address, 0, sizeof(p->access.address));
 	p->access.value = 0;
-	add_said(q);
-	tell_access(q, a);
+	add_said(p);
+	tell_access(p);
 }
 
-static __always_inline void tell_fact(struct question *q, struct answer *a)
+static __always_inline void tell_fact(struct place *p)
 {
-	struct place *p = q->place;
-
 	__builtin_memcpy(p->access.address, p->fact.address, sizeof(p->access.address));
 	p->access.value = p->fact.value;
 	p->access.path_len = 0;
 	p->access.path_facts = 0;
 	p->access.detail = 0;
 	p->access.said_len = 0;
-	tell_access(q, a);
+	tell_access(p);
 }
 
-#define VERDICT_KILL 4		/* of a check: denied, and the process ends */
+/* What checks return: an enum verdict, or one of these. */
+#define VERDICT_KILL 4		/* denied, and the process ends */
+#define VERDICT_UNPROVEN 5	/* there was no place for the question, or another one stands in it by now */
+#define VERDICT_BITS 7
+#define VERDICT_KNOWN 8		/* a bit beside: an inode may remember that it is allowed */
 
 static __always_inline int verdict_of(struct answer *a)
 {
 	return a->kill ? VERDICT_KILL : a->verdict;
 }
 
-static __always_inline bool is_denied(int verdict)
+/* Where nothing can be proven, nothing is let through that may be denied. */
+static __always_inline bool is_denied(int verdict, struct subject *s)
 {
-	return verdict >= VERDICT_DENY;
+	if ((verdict & VERDICT_BITS) == VERDICT_UNPROVEN)
+		return s->workload.mode == MODE_ENFORCE || s->workload.flags & WORKLOAD_PROTECTED;
+	return (verdict & VERDICT_BITS) >= VERDICT_DENY;
 }
 
 /* What the hook returns; not of cgroup programs, which send no signals. The barrier forbids arithmetic that hides the two values from the verifier. */
-static __always_inline int result(int verdict)
+static __always_inline int result(int verdict, struct subject *s)
 {
 	int err = -EPERM;
 
-	if (!is_denied(verdict))
+	if (!is_denied(verdict, s))
 		return 0;
-	if (verdict == VERDICT_KILL)
+	if ((verdict & VERDICT_BITS) == VERDICT_KILL)
 		bpf_send_signal(SIGKILL);
 	barrier_var(err);
 	return err;

@@ -2,8 +2,8 @@
 #pragma once
 
 /*
- * What rules want of operations, beside what baselines make of them: to see them, or to deny them. Every
- * key begins with the generation of the rules. New rules are written beside the old ones, and one write
+ * What rules want of operations, beside what baselines make of them: to see them, or to deny them, perhaps only to
+ * some. Every key has the generation of the rules. New rules are written beside the old ones, and one write
  * to the variable "rules" switches to them.
  */
 
@@ -13,12 +13,67 @@
 /* Whatever is wished of a longer prefix includes what is wished of the shorter ones: the agent sees to it. */
 struct wish {
 	__u32 watch;		/* WISH_*: operations of whom leave the kernel */
-	__u32 kill;		/* WISH_*: deny kills the process too */
-	__u32 deny_host;	/* id of the rule that denies it, 0: none does */
+	__u32 deny_host;	/* index in rule_denials of those that may deny it, 0: none does */
 	__u32 deny_container;
 };
 
-#define RULE_UNKNOWN 1		/* it was not found out whether one denies it */
+/* What rules ask about who acts, and about the file that is executed. pkg/rule repeats the values and explains them. */
+enum trait {
+	TRAIT_UNSPEC = 0,
+	/* names */
+	TRAIT_ACTOR_NAME = 1,
+	TRAIT_ACTOR_FILE = 2,
+	TRAIT_PARENT_NAME = 3,
+	TRAIT_PARENT_FILE = 4,
+	TRAIT_ANCESTOR_NAME = 5,
+	/* yes or no */
+	TRAIT_EXEC_MEMORY = 6,
+	TRAIT_EXEC_UNLINKED = 7,
+	TRAIT_EXEC_DETACHED = 8,
+	TRAIT_EXEC_UPPER = 9,
+	TRAIT_EXEC_SOCKET = 10,
+	TRAIT_OUTSIDE_BASELINE = 11,
+	TRAIT_IN_BASELINE = 12,
+	TRAIT_MAX,
+};
+
+/*
+ * A deed has up to 64 properties, each a bit: the first ones are the traits that are yes or no, the others say
+ * of a set of names that a name is in it. Which bit is which set is the agent's choice, anew for each generation.
+ */
+static __always_inline __u64 property(enum trait t)
+{
+	return 1ULL << (t - TRAIT_EXEC_MEMORY);
+}
+
+/* What one rule denies of an operation on one thing: a deed with all of some properties, and none of others. */
+struct denial {
+	__u64 require;
+	__u64 forbid;
+	__u32 rule;		/* id, 0: this denial and those behind it are none */
+	__u32 kill;		/* 1: the process, too */
+};
+
+#define DENIALS 16		/* of one thing: executions are what most rules are about, and many of them of any path */
+
+struct denials {
+	__u32 ask;		/* 1 << enum trait, those of which something depends */
+	__u32 reserved;
+	struct denial of[DENIALS];
+};
+
+struct denials_key {
+	__u32 generation;
+	__u32 index;
+};
+
+#define NAME_ASKED 64		/* bytes of a name that is compared, the final NUL included; the agent asks for no name that fills it */
+
+struct name_key {
+	__u32 generation;
+	enum trait trait;
+	char text[NAME_ASKED];	/* NUL padded */
+};
 
 /* Generation << 32 | 1 << enum operation, for those that any rule asks about. Written by the agent. */
 volatile __u64 rules;
@@ -34,6 +89,23 @@ static __always_inline bool rules_ask(enum operation op)
 }
 
 /* All written by the agent. In the keys there is no workload. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 2048);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct denials_key);
+	__type(value, struct denials);
+} rule_denials SEC(".maps");
+
+/* Value: the properties that a name gives. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 8192);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct name_key);
+	__type(value, __u64);
+} rule_names SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 32768);

@@ -21,9 +21,9 @@ func newRulesExplain() *cobra.Command {
 		Use:   "explain RULE [FILE|DIR...]",
 		Short: "Explain one rule, and where it is decided",
 		Long: `Explain one rule of the files, or of the built-in ones: what it is for, which events it is asked about,
-the macros and lists that its condition is made of, which events leave the kernel for it and at which hooks, where each check
-can be decided: in the kernel, by a weaker test there before user space (filter), or in user space; and what
-becomes of what it matches.
+the macros and lists that its condition is made of, which events leave the kernel for it and at which hooks, what
+the kernel denies for it, where each check can be decided: in the kernel, by a weaker test there before user space
+(filter), or in user space; and what becomes of what it matches.
 
 Exit codes: 0 fine; 2 a file cannot be read, or there is no such rule.`,
 		Example: `  plumbline rules explain 'Fileless execution'
@@ -78,6 +78,7 @@ type explanation struct {
 	Condition   string       `json:"condition,omitempty"`
 	Definitions []definition `json:"definitions"`
 	Kernel      []string     `json:"kernel"` // what leaves the kernel for it, by kind of event
+	Denied      []string     `json:"denied"` // what it denies, all of it
 	Hooks       []string     `json:"hooks"`  // where the kernel is asked
 	Effect      string       `json:"effect,omitempty"`
 	Decided     []decision   `json:"decided"`
@@ -111,7 +112,7 @@ func explain(c *catalogue, name string) (*explanation, error) {
 	r := c.rules()[i]
 	x := &explanation{
 		listedRule: listing(r), Attack: append([]string{}, r.Attack...), Action: r.Action.String(), Mode: r.Mode.String(), Window: windowText(&r.Window),
-		Events: []string{}, Kernel: []string{}, Hooks: []string{}, Output: strings.TrimSpace(r.Output()), Condition: strings.TrimSpace(r.Condition()),
+		Events: []string{}, Kernel: []string{}, Denied: []string{}, Hooks: []string{}, Output: strings.TrimSpace(r.Output()), Condition: strings.TrimSpace(r.Condition()),
 	}
 	if d, drift := c.drift(r); drift {
 		x.drift(d)
@@ -129,11 +130,16 @@ func explain(c *catalogue, name string) (*explanation, error) {
 		if interest.Kind == event.ExecCheck && !r.Stops() {
 			continue // an Exec follows
 		}
-		x.Kernel = append(x.Kernel, interestText(&interest, r.InKernel()))
+		x.Kernel = append(x.Kernel, interestText(&interest, interest.Exact && r.InKernel()))
 		for _, h := range hooksOf(&interest) {
 			if !slices.Contains(x.Hooks, h) {
 				x.Hooks = append(x.Hooks, h)
 			}
+		}
+	}
+	for _, denial := range r.Denials() {
+		if denial.Kind != event.Exec { // it is too late then
+			x.Denied = append(x.Denied, testsText(&denial))
 		}
 	}
 	x.Effect = effect(r)
@@ -190,72 +196,6 @@ func windowText(w *rule.Window) string {
 		text = fmt.Sprintf("%d different %s within %s", w.Count, strings.Join(w.Distinct, ", "), w.Within)
 	}
 	return text + " in " + strings.Join(append([]string{"a workload"}, w.By...), ", ")
-}
-
-// interestText is what the kernel asks of a kind of event. Of executions and what it knows no operation for, it
-// tells every one; an execution it decides about before.
-func interestText(i *rule.Interest, decides bool) string {
-	const everyOne = "; every one"
-	what := i.Kind.String()
-	switch i.Kind {
-	case event.Access:
-		what = i.Op.String()
-	case event.ExecCheck:
-	default:
-		return what + everyOne
-	}
-	kind := what
-	text := func(kind string, n int, nth func(int) string) {
-		const shown = 5
-		if n == 0 {
-			return
-		}
-		var names []string
-		for k := range min(n, shown) {
-			names = append(names, nth(k))
-		}
-		if n > shown {
-			names = append(names, fmt.Sprintf("and %d more", n-shown))
-		}
-		what += "; " + kind + " " + strings.Join(names, ", ")
-	}
-	text("path", len(i.Paths), func(k int) string {
-		switch t := i.Paths[k]; {
-		case t.Prefix:
-			return t.Text + "*"
-		case t.Suffix:
-			return "*" + t.Text
-		default:
-			return t.Text
-		}
-	})
-	text("address", len(i.Networks), func(k int) string { return i.Networks[k].String() })
-	text("port", len(i.Ports), func(k int) string {
-		if p := i.Ports[k]; p.Low != p.High {
-			return fmt.Sprintf("%d-%d", p.Low, p.High)
-		}
-		return fmt.Sprint(i.Ports[k].Low)
-	})
-	text("protocol", len(i.Protocols), func(k int) string { return i.Protocols[k].String() })
-	text("number", len(i.Values), func(k int) string {
-		if v := i.Values[k]; v.Bits < 32 {
-			return fmt.Sprintf("%d/%d", v.Value, v.Bits)
-		}
-		return event.ValueName(i.Op, i.Values[k].Value)
-	})
-	switch i.Where {
-	case rule.OnHost:
-		what += "; not in a container"
-	case rule.InContainers:
-		what += "; in a container"
-	}
-	if what == kind {
-		what += everyOne
-	}
-	if decides {
-		what += " (this decides)"
-	}
-	return what
 }
 
 // effect is what becomes of what the rule matches.
@@ -330,6 +270,10 @@ func (x *explanation) print(out io.Writer) error {
 	if len(x.Kernel) > 0 {
 		fmt.Fprintf(&b, "\n%s\n", paint(colour, bold, "what leaves the kernel for it"))
 		indented(&b, strings.Join(x.Kernel, "\n"))
+	}
+	if len(x.Denied) > 0 {
+		fmt.Fprintf(&b, "\n%s\n", paint(colour, bold, "what the kernel denies"))
+		indented(&b, strings.Join(x.Denied, "\n"))
 	}
 	fmt.Fprintf(&b, "\n%s\n", paint(colour, bold, "where it can be decided"))
 	if err := x.printDecided(&b); err != nil {

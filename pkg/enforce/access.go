@@ -37,7 +37,7 @@ type accessHead struct {
 	Comm        [16]byte
 	Detail      uint32
 	SaidLen     uint16
-	_           uint16
+	Flags       uint16
 }
 
 // A difference from the generated layout does not compile.
@@ -48,15 +48,16 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.Repeated)-unsafe.Offsetof(bpfAccessEvent{}.Repeated)]
 	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.PathFacts)-unsafe.Offsetof(bpfAccessEvent{}.PathFacts)]
 	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.Comm)-unsafe.Offsetof(bpfAccessEvent{}.Comm)]
-	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.SaidLen)-unsafe.Offsetof(bpfAccessEvent{}.SaidLen)]
+	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.Flags)-unsafe.Offsetof(bpfAccessEvent{}.Flags)]
 )
 
-// Flags of path_facts; bpf2go does not carry macros.
+// Flags of path_facts, detail and flags; bpf2go does not carry macros.
 const (
 	pathTruncated = 1
 	pathUnlinked  = 2
 	pathDetached  = 4
 	detailTold    = 1 << 31
+	accessKnown   = 1
 )
 
 func decodeAccess(raw []byte, ev *event.Event) error {
@@ -73,6 +74,7 @@ func decodeAccess(raw []byte, ev *event.Event) error {
 	a := event.AccessInfo{
 		Start: r.StartTicks, Inode: r.Inode, Device: r.Device, Repeated: r.Repeated,
 		Partial: r.PathFacts&pathTruncated != 0, Unlinked: r.PathFacts&pathUnlinked != 0, Detached: r.PathFacts&pathDetached != 0,
+		Known:        r.Flags&accessKnown != 0,
 		Capabilities: event.Capabilities{Permitted: r.Permitted, Effective: r.Effective, Inheritable: r.Inheritable, Known: true},
 	}
 	switch {

@@ -46,7 +46,7 @@ type bpfAccessEvent struct {
 	Comm      [16]int8
 	Detail    uint32
 	SaidLen   uint16
-	Reserved  uint16
+	Flags     uint16
 	Path      [512]int8
 }
 
@@ -58,6 +58,27 @@ type bpfAddressPattern struct {
 	Operation  bpfOperation
 	Value      uint32
 	Address    [16]uint8
+}
+
+type bpfDenial struct {
+	_       structs.HostLayout
+	Require uint64
+	Forbid  uint64
+	Rule    uint32
+	Kill    uint32
+}
+
+type bpfDenials struct {
+	_        structs.HostLayout
+	Ask      uint32
+	Reserved uint32
+	Of       [16]bpfDenial
+}
+
+type bpfDenialsKey struct {
+	_          structs.HostLayout
+	Generation uint32
+	Index      uint32
 }
 
 type bpfEntry struct {
@@ -85,6 +106,13 @@ const (
 	bpfModeMODE_AUDIT   bpfMode = 2
 	bpfModeMODE_ENFORCE bpfMode = 3
 )
+
+type bpfNameKey struct {
+	_          structs.HostLayout
+	Generation uint32
+	Trait      bpfTrait
+	Text       [64]int8
+}
 
 type bpfOperation uint32
 
@@ -155,10 +183,28 @@ type bpfTally struct {
 	Denied  uint64
 }
 
+type bpfTrait uint32
+
+const (
+	bpfTraitTRAIT_UNSPEC           bpfTrait = 0
+	bpfTraitTRAIT_ACTOR_NAME       bpfTrait = 1
+	bpfTraitTRAIT_ACTOR_FILE       bpfTrait = 2
+	bpfTraitTRAIT_PARENT_NAME      bpfTrait = 3
+	bpfTraitTRAIT_PARENT_FILE      bpfTrait = 4
+	bpfTraitTRAIT_ANCESTOR_NAME    bpfTrait = 5
+	bpfTraitTRAIT_EXEC_MEMORY      bpfTrait = 6
+	bpfTraitTRAIT_EXEC_UNLINKED    bpfTrait = 7
+	bpfTraitTRAIT_EXEC_DETACHED    bpfTrait = 8
+	bpfTraitTRAIT_EXEC_UPPER       bpfTrait = 9
+	bpfTraitTRAIT_EXEC_SOCKET      bpfTrait = 10
+	bpfTraitTRAIT_OUTSIDE_BASELINE bpfTrait = 11
+	bpfTraitTRAIT_IN_BASELINE      bpfTrait = 12
+	bpfTraitTRAIT_MAX              bpfTrait = 13
+)
+
 type bpfWish struct {
 	_             structs.HostLayout
 	Watch         uint32
-	Kill          uint32
 	DenyHost      uint32
 	DenyContainer uint32
 }
@@ -175,7 +221,9 @@ const (
 	bpfMapPathEntries                = "path_entries"
 	bpfMapPathPatterns               = "path_patterns"
 	bpfMapPlaces                     = "places"
+	bpfMapRuleDenials                = "rule_denials"
 	bpfMapRuleFacts                  = "rule_facts"
+	bpfMapRuleNames                  = "rule_names"
 	bpfMapRulePaths                  = "rule_paths"
 	bpfMapRulePrefixes               = "rule_prefixes"
 	bpfMapRuleSuffixes               = "rule_suffixes"
@@ -430,7 +478,9 @@ type bpfMapSpecs struct {
 	PathEntries     *ebpf.MapSpec `ebpf:"path_entries"`
 	PathPatterns    *ebpf.MapSpec `ebpf:"path_patterns"`
 	Places          *ebpf.MapSpec `ebpf:"places"`
+	RuleDenials     *ebpf.MapSpec `ebpf:"rule_denials"`
 	RuleFacts       *ebpf.MapSpec `ebpf:"rule_facts"`
+	RuleNames       *ebpf.MapSpec `ebpf:"rule_names"`
 	RulePaths       *ebpf.MapSpec `ebpf:"rule_paths"`
 	RulePrefixes    *ebpf.MapSpec `ebpf:"rule_prefixes"`
 	RuleSuffixes    *ebpf.MapSpec `ebpf:"rule_suffixes"`
@@ -487,7 +537,9 @@ type bpfMaps struct {
 	PathEntries     *ebpf.Map `ebpf:"path_entries"`
 	PathPatterns    *ebpf.Map `ebpf:"path_patterns"`
 	Places          *ebpf.Map `ebpf:"places"`
+	RuleDenials     *ebpf.Map `ebpf:"rule_denials"`
 	RuleFacts       *ebpf.Map `ebpf:"rule_facts"`
+	RuleNames       *ebpf.Map `ebpf:"rule_names"`
 	RulePaths       *ebpf.Map `ebpf:"rule_paths"`
 	RulePrefixes    *ebpf.Map `ebpf:"rule_prefixes"`
 	RuleSuffixes    *ebpf.Map `ebpf:"rule_suffixes"`
@@ -509,7 +561,9 @@ func (m *bpfMaps) Close() error {
 		m.PathEntries,
 		m.PathPatterns,
 		m.Places,
+		m.RuleDenials,
 		m.RuleFacts,
+		m.RuleNames,
 		m.RulePaths,
 		m.RulePrefixes,
 		m.RuleSuffixes,

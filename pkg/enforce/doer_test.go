@@ -56,6 +56,8 @@ func perform(name, dir string) int {
 		err = doLoad(dir)
 	case evades:
 		err = evade(evasion, dir)
+	case actingDeeds()[name] != nil:
+		return actingDeeds()[name](dir)
 	case name == multipath:
 		err = listenMultipath(port)
 	case isPort == nil:

@@ -22,7 +22,7 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/sensor"
 )
 
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -no-global-types -type path_key -type fact_key -type path_pattern -type address_pattern -type suffix -type wish -type entry -type tally -type mode -type operation -type access_event bpf ../../bpf/enforce.bpf.c -- -I../../bpf -O2 -g -Wall -Werror
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -no-global-types -type path_key -type fact_key -type path_pattern -type address_pattern -type suffix -type wish -type trait -type denial -type denials -type denials_key -type name_key -type entry -type tally -type mode -type operation -type access_event bpf ../../bpf/enforce.bpf.c -- -I../../bpf -O2 -g -Wall -Werror
 
 // Config of an Enforcer.
 type Config struct {
@@ -62,12 +62,14 @@ type maps struct {
 	RulePrefixes    *ebpf.Map `ebpf:"rule_prefixes"`
 	RuleSuffixes    *ebpf.Map `ebpf:"rule_suffixes"`
 	RuleFacts       *ebpf.Map `ebpf:"rule_facts"`
+	RuleDenials     *ebpf.Map `ebpf:"rule_denials"`
+	RuleNames       *ebpf.Map `ebpf:"rule_names"`
 }
 
 func (m *maps) all() []*ebpf.Map {
 	return []*ebpf.Map{
 		m.PathEntries, m.FactEntries, m.PathPatterns, m.AddressPatterns, m.Tallies,
-		m.RulePaths, m.RulePrefixes, m.RuleSuffixes, m.RuleFacts,
+		m.RulePaths, m.RulePrefixes, m.RuleSuffixes, m.RuleFacts, m.RuleDenials, m.RuleNames,
 	}
 }
 

@@ -145,12 +145,20 @@ func deleteAll(entries []place) error {
 func (e *Enforcer) writeWishes(w *wishes, generation uint32) ([]place, error) {
 	var written []place
 	var errs []error
-	write := func(in *ebpf.Map, key any, wish bpfWish) {
-		if err := in.Put(key, wish); err != nil {
+	write := func(in *ebpf.Map, key, value any) {
+		if err := in.Put(key, value); err != nil {
 			errs = append(errs, err)
 			return
 		}
 		written = append(written, place{in, key})
+	}
+	for n := range w.named() {
+		write(e.maps.RuleDenials, &bpfDenialsKey{Generation: generation, Index: n}, w.denials.value(n))
+	}
+	for name, bits := range w.denials.names {
+		key := &bpfNameKey{Generation: generation, Trait: bpfTrait(name.trait)}
+		put(key.Text[:], name.name)
+		write(e.maps.RuleNames, key, bits)
 	}
 	for k, wish := range w.paths {
 		key := &bpfPathKey{Generation: generation, Operation: bpfOperation(k.op)}

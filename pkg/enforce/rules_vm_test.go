@@ -21,12 +21,25 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/sensor/sensortest"
 )
 
-// Rules in the kernel, with each strength that stops other things than executions.
+// Rules in the kernel.
 func TestRules(t *testing.T) {
 	sensortest.OneKernel(t)
 	tests := map[string]func(t *testing.T, w *trial){
-		"deeds": testEveryDeed, "known": testKnown, "baseline": testBesideBaseline, "kill": testKill, "reload": testReload, "manner": testManner,
+		"deeds": testEveryDeed, "known": testKnown, "baseline": testBesideBaseline, "kill": testKill, "manner": testManner,
+		"reload": testReload(""), "reload by actor": testReload(" and not proc.aname in (nobody, nowhere) and not basename(proc.exepath) = nobody"),
 	}
+	eachStrength(t, func(t *testing.T, w *trial) {
+		for name, test := range tests {
+			w.scope.Held = 0
+			w.state(t, event.Off, 1, 0)
+			w.does = newDoer(t, w.scope)
+			t.Run(name, func(t *testing.T) { test(t, w) })
+		}
+	})
+}
+
+// eachStrength runs a test with each strength that stops other things than executions.
+func eachStrength(t *testing.T, test func(t *testing.T, w *trial)) {
 	for _, strength := range []enforce.Strength{enforce.LSM, enforce.FmodRet} {
 		t.Run(strength.String(), func(t *testing.T) {
 			scope := sensortest.NewScope(t)
@@ -43,13 +56,7 @@ func TestRules(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { e.Close() })
-			w := &trial{scope: scope, enforcer: e, events: sensortest.Collect(t, scope.Shared, p, e)}
-			for name, test := range tests {
-				w.scope.Held = 0
-				w.state(t, event.Off, 1, 0)
-				w.does = newDoer(t, scope)
-				t.Run(name, func(t *testing.T) { test(t, w) })
-			}
+			test(t, &trial{scope: scope, enforcer: e, events: sensortest.Collect(t, scope.Shared, p, e)})
 		})
 	}
 }
@@ -326,6 +333,22 @@ func TestRuleDeniesExec(t *testing.T) {
 			t.Errorf("another program: %v", err)
 		}
 		r.wantTally(t, enforce.Tally{Hits: 2, Denied: 1})
+		parent := filepath.Base(selfPath(t))
+		for name, tc := range map[string]struct {
+			condition string
+			stopped   bool
+		}{
+			"by its name": {"proc.name = true and not proc.pname = nobody", true}, "another name": {"proc.name = sh", false},
+			"by the parent": {fmt.Sprintf("proc.exepath = %s and basename(proc.pexepath) = %s", truePath, parent), true},
+			"not by it":     {fmt.Sprintf("proc.exepath = %s and not basename(proc.pexepath) = %s", truePath, parent), false},
+		} {
+			w.use(t, ruleText(name, "evt.type = execve and "+tc.condition, denying))
+			if err := r.scope.Run(t, "/bin/true"); tc.stopped {
+				r.wantStopped(t, err)
+			} else if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
 	})
 }
 
@@ -405,7 +428,7 @@ func TestRulesAskAboutWhatIsKnown(t *testing.T) {
 func TestReloadsLeaveNoGap(t *testing.T) {
 	scope, e, does, port := networkTrial(t)
 	w := &trial{scope: scope, enforcer: e, does: does}
-	set := w.use(t, ruleText("deny", fmt.Sprintf("evt.operation = connect and fd.sport = %d", port), denying))
+	set := w.use(t, ruleText("deny", fmt.Sprintf("evt.operation = connect and fd.sport = %d and not proc.pname = nobody", port), denying))
 	w.state(t, event.Off, 1, sensor.Protected)
 	var stop atomic.Bool
 	done := make(chan [2]int)
@@ -469,12 +492,16 @@ func insist(dir string) int {
 
 // While rules are replaced a thousand times, an operation that all of them deny does not succeed once, every
 // denial is counted, and each operation that they watch is told exactly once.
-func testReload(t *testing.T, w *trial) {
+func testReload(actor string) func(t *testing.T, w *trial) {
+	return func(t *testing.T, w *trial) { w.testReload(t, actor) }
+}
+
+func (w *trial) testReload(t *testing.T, actor string) {
 	dir := t.TempDir()
 	if err := errors.Join(fill(dir), os.Mkdir(dir+"/made", 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	text := ruleText("deny", conditionFor(event.Key{Op: event.OpRead, Path: dir + "/file"}), denying) +
+	text := ruleText("deny", conditionFor(event.Key{Op: event.OpRead, Path: dir + "/file"})+actor, denying) +
 		ruleText("watch", fmt.Sprintf("evt.operation = create and evt.path startswith %q", dir+"/made/"), "")
 	set := w.use(t, text)
 	before, generation := w.tally(t).Denied, w.enforcer.Rules().Generation

@@ -1,7 +1,6 @@
 package enforce
 
 import (
-	"cmp"
 	"fmt"
 	"net/netip"
 
@@ -26,6 +25,7 @@ type factWish struct {
 // wishes are what rules want of the operations that the kernel is asked about, as its tables hold it. What
 // is wished of a part of a path, address or number is included in what is wished of each longer part.
 type wishes struct {
+	denials  *denials
 	ops      uint32 // 1 << operation
 	asked    int    // times that something was added to what follows
 	paths    map[textWish]bpfWish
@@ -45,12 +45,18 @@ const maxAsked = 1 << 18
 // something only if they deny.
 func compileWishes(set *rule.Ruleset) (*wishes, error) {
 	w := &wishes{
-		paths: map[textWish]bpfWish{}, prefixes: map[textWish]bpfWish{}, suffixes: map[textWish]bpfWish{}, facts: map[factWish]bpfWish{},
+		denials: newDenials(),
+		paths:   map[textWish]bpfWish{}, prefixes: map[textWish]bpfWish{}, suffixes: map[textWish]bpfWish{}, facts: map[factWish]bpfWish{},
 	}
 	for _, r := range set.Rules() {
 		for _, i := range r.Plan() {
-			if op := operationOf(&i); op != event.OpUnspecified {
-				w.add(op, &i, wishOf(r, &i))
+			if i.Kind == event.Access {
+				w.add(&i, bpfWish{Watch: uint32(i.Where)})
+			}
+		}
+		if Denies(r) {
+			for _, i := range r.Denials() {
+				w.add(&i, w.denial(r, &i))
 			}
 		}
 		if err := w.check(); err != nil {
@@ -58,7 +64,7 @@ func compileWishes(set *rule.Ruleset) (*wishes, error) {
 		}
 	}
 	w.close()
-	return w, nil
+	return w, w.denials.err
 }
 
 // check finds out whether there is more than fits, before more work is put into it.
@@ -73,7 +79,7 @@ func (w *wishes) check() error {
 	if w.asked > maxAsked {
 		return fmt.Errorf("compile rules: they ask for more than %d things, equal ones among them", maxAsked)
 	}
-	return nil
+	return w.denials.err
 }
 
 // operationOf an interest; OpUnspecified: the kernel is not asked about it.
@@ -90,44 +96,36 @@ func operationOf(i *rule.Interest) event.Operation {
 // Denies says whether a rule denies where it may: its action and its mode say so.
 func Denies(r *rule.Rule) bool { return r.Stops() && r.Mode == event.Enforce }
 
-func wishOf(r *rule.Rule, i *rule.Interest) bpfWish {
-	var w bpfWish
-	if i.Kind == event.Access {
-		w.Watch = uint32(i.Where)
-	}
-	if !Denies(r) {
-		return w
-	}
-	if r.Action == rule.Kill {
-		w.Kill = uint32(i.Where)
-	}
+// denial is the wish that what passes an interest is denied.
+func (w *wishes) denial(r *rule.Rule, i *rule.Interest) bpfWish {
+	var wish bpfWish
+	n := w.denials.of(r, i.Traits)
 	if i.Where&rule.OnHost != 0 {
-		w.DenyHost = r.ID()
+		wish.DenyHost = n
 	}
 	if i.Where&rule.InContainers != 0 {
-		w.DenyContainer = r.ID()
+		wish.DenyContainer = n
 	}
-	return w
+	return wish
 }
 
-// and joins two wishes about the same thing: the first of the rules that deny it does so, and if one of
-// them kills it does.
-func (w bpfWish) and(other bpfWish) bpfWish {
-	w.Watch |= other.Watch
-	w.Kill |= other.Kill
-	w.DenyHost = cmp.Or(w.DenyHost, other.DenyHost)
-	w.DenyContainer = cmp.Or(w.DenyContainer, other.DenyContainer)
-	return w
+// both is two wishes about the same thing.
+func (w *wishes) both(a, b bpfWish) bpfWish {
+	a.Watch |= b.Watch
+	a.DenyHost = w.denials.join(a.DenyHost, b.DenyHost)
+	a.DenyContainer = w.denials.join(a.DenyContainer, b.DenyContainer)
+	return a
 }
 
 func join[K comparable](w *wishes, to map[K]bpfWish, k K, wish bpfWish) {
 	w.asked++
-	to[k] = to[k].and(wish)
+	to[k] = w.both(to[k], wish)
 }
 
 // add writes down what a rule wants, or something wider where the tables cannot hold it as it is.
-func (w *wishes) add(op event.Operation, i *rule.Interest, wish bpfWish) {
-	if wish == (bpfWish{}) {
+func (w *wishes) add(i *rule.Interest, wish bpfWish) {
+	op := operationOf(i)
+	if op == event.OpUnspecified || wish == (bpfWish{}) {
 		return
 	}
 	w.ops |= 1 << op
@@ -203,33 +201,49 @@ func (w *wishes) addSockets(op event.Operation, i *rule.Interest, wish bpfWish) 
 // close includes in each wish what is wished of the shorter parts. The kernel finds the longest one only.
 func (w *wishes) close() {
 	prefixes, suffixes, facts := w.prefixes, w.suffixes, w.facts
-	w.prefixes, w.suffixes, w.facts = closed(prefixes), closed(suffixes), map[factWish]bpfWish{}
+	w.prefixes, w.suffixes, w.facts = w.closed(prefixes), w.closed(suffixes), map[factWish]bpfWish{}
 	for k := range w.paths {
-		w.paths[k] = gather(w.paths[k], prefixes, k)
+		w.paths[k] = w.gather(w.paths[k], prefixes, k)
 	}
 	for k, wish := range facts {
 		for shorter := k; shorter.bits > 0; {
 			shorter = shorter.cut(shorter.bits - 1)
-			wish = wish.and(facts[shorter])
+			wish = w.both(wish, facts[shorter])
 		}
 		w.facts[k] = wish
 	}
 }
 
-func closed(raw map[textWish]bpfWish) map[textWish]bpfWish {
+func (w *wishes) closed(raw map[textWish]bpfWish) map[textWish]bpfWish {
 	all := make(map[textWish]bpfWish, len(raw))
 	for k := range raw {
-		all[k] = gather(bpfWish{}, raw, k)
+		all[k] = w.gather(bpfWish{}, raw, k)
 	}
 	return all
 }
 
 // gather adds what is wished of a text and of all that it begins with, the longest first.
-func gather(wish bpfWish, of map[textWish]bpfWish, k textWish) bpfWish {
+func (w *wishes) gather(wish bpfWish, of map[textWish]bpfWish, k textWish) bpfWish {
 	for n := len(k.text); n >= 0; n-- {
-		wish = wish.and(of[textWish{k.op, k.text[:n]}])
+		wish = w.both(wish, of[textWish{k.op, k.text[:n]}])
 	}
 	return wish
+}
+
+// named are the numbers of the sets of denials that the tables name.
+func (w *wishes) named() map[uint32]bool {
+	named := map[uint32]bool{}
+	note := func(wish bpfWish) { named[wish.DenyHost], named[wish.DenyContainer] = true, true }
+	for _, texts := range []map[textWish]bpfWish{w.paths, w.prefixes, w.suffixes} {
+		for _, wish := range texts {
+			note(wish)
+		}
+	}
+	for _, wish := range w.facts {
+		note(wish)
+	}
+	delete(named, 0)
+	return named
 }
 
 // cut is the fact with fewer bits.

@@ -1,6 +1,7 @@
 package enforce
 
 import (
+	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
@@ -13,14 +14,83 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/sensor/sensortest"
 )
 
-// find looks an event up as the kernel does: decide_path and decide_fact of bpf/policy.h.
-func (w *wishes) find(ev *event.Event) bpfWish {
+// ruling is what the kernel makes of an operation.
+type ruling struct {
+	told  bool   // it leaves the kernel
+	rule  uint32 // that denies it, 0: none does
+	kills bool
+}
+
+// judge does as the kernel does: decide_path and decide_fact of bpf/policy.h, and judge of bpf/deed.h.
+func (w *wishes) judge(e *rule.Env) ruling {
+	made := ruling{told: e.Event.Kind == event.ExecCheck}
+	for _, wish := range w.find(e.Event) {
+		where, set := rule.OnHost, wish.DenyHost
+		if e.Workload.ContainerID != "" {
+			where, set = rule.InContainers, wish.DenyContainer
+		}
+		made.told = made.told || wish.Watch&uint32(where) != 0
+		if set == 0 {
+			continue
+		}
+		denials := w.denials.value(set)
+		has := w.properties(e, denials.Ask)
+		for _, d := range denials.Of {
+			if d.Rule == 0 || d.Require&^has != 0 || d.Forbid&has != 0 {
+				continue
+			}
+			made.rule = cmp.Or(made.rule, d.Rule)
+			made.kills = made.kills || d.Kill != 0
+		}
+	}
+	return made
+}
+
+// properties of a deed that hang on some traits.
+func (w *wishes) properties(e *rule.Env, ask uint32) uint64 {
+	ev, has := e.Event, uint64(0)
+	is := func(t rule.Trait, yes bool) {
+		if yes {
+			has |= 1 << (t - rule.ExecMemory)
+		}
+	}
+	named := func(t rule.Trait, path string, most int) {
+		name := path[strings.LastIndex(path, "/")+1:]
+		if ask&(1<<t) != 0 {
+			has |= w.denials.names[traitName{t, name[:min(len(name), most)]}]
+		}
+	}
+	is(rule.OutsideBaseline, ev.Verdict != event.Allow)
+	is(rule.InBaseline, ev.Kind == event.Access && ev.Access.Known)
+	if x := &ev.Exec; ev.Kind == event.ExecCheck {
+		named(rule.ActorName, x.Filename, rule.MaxName)
+		is(rule.ExecMemory, x.Detached && strings.HasPrefix(x.Path, "/memfd:"))
+		is(rule.ExecUnlinked, x.Unlinked)
+		is(rule.ExecDetached, x.Detached)
+		is(rule.ExecUpper, x.Upper)
+		is(rule.ExecSocket, x.StdioInet)
+	} else {
+		named(rule.ActorName, ev.Access.Comm, rule.MaxName)
+		named(rule.ActorFile, ev.Process.Path, rule.MaxFile+1)
+	}
+	for i, path := range ev.Process.Lineage {
+		if i == 0 {
+			named(rule.ParentName, path, rule.MaxName)
+			named(rule.ParentFile, path, rule.MaxFile+1)
+		}
+		named(rule.AncestorName, path, rule.MaxName)
+	}
+	return has
+}
+
+// find are the wishes that the kernel finds of an event.
+func (w *wishes) find(ev *event.Event) []bpfWish {
 	op := event.OpExec
 	if ev.Kind == event.Access {
 		op = ev.Access.Op
 	}
 	if w.ops&(1<<op) == 0 {
-		return bpfWish{}
+		return nil
 	}
 	switch {
 	case op.OnPath():
@@ -32,17 +102,17 @@ func (w *wishes) find(ev *event.Event) bpfWish {
 		if !ok {
 			wish = longest(w.prefixes, op, path[:min(len(path), rule.MaxPrefix)])
 		}
-		return wish.and(longest(w.suffixes, op, reversed(path[max(0, len(path)-rule.MaxSuffix):])))
+		return []bpfWish{wish, longest(w.suffixes, op, reversed(path[max(0, len(path)-rule.MaxSuffix):]))}
 	case op.OnNumber():
-		return w.longestFact(factWish{op: op, value: ev.Access.Value, bits: 32})
+		return []bpfWish{w.longestFact(factWish{op: op, value: ev.Access.Value, bits: 32})}
 	}
 	fact := factWish{op: op, bits: 128, address: ev.Access.Address.Addr().As16()}
 	protocol, port := uint32(ev.Access.Protocol)<<16, uint32(ev.Access.Port)
-	var wish bpfWish
+	var all []bpfWish
 	for _, fact.value = range []uint32{protocol | port, protocol, port, 0} {
-		wish = wish.and(w.longestFact(fact))
+		all = append(all, w.longestFact(fact))
 	}
-	return wish
+	return all
 }
 
 func longest(in map[textWish]bpfWish, op event.Operation, text string) bpfWish {
@@ -90,8 +160,29 @@ func (g chance) check() string {
 	return g.pick("proc.name = sh", "basename(evt.path) = b", "evt.type = execve")
 }
 
+// actor is a check of who acts, or of the file that is executed.
+func (g chance) actor() string {
+	names := " in (" + g.pick("sh", "nginx", "a-name-of-15-by") + ", " + g.pick("x", "runc", "boss") + ")"
+	switch g.IntN(6) {
+	case 0:
+		return "proc.name" + names
+	case 1:
+		return "basename(proc.exepath)" + names
+	case 2:
+		return g.pick("proc.pname", "basename(proc.pexepath)") + names
+	case 3:
+		return "proc.aname" + names
+	case 4:
+		return g.pick("evt.verdict in (audit, deny)", "evt.in_baseline = true")
+	}
+	return g.pick("proc.is_exe_from_memfd", "proc.is_exe_unlinked", "proc.is_exe_detached", "proc.is_exe_upper_layer", "proc.stdio_inet") + " = true"
+}
+
 func (g chance) condition(depth int) string {
-	if depth == 0 || g.IntN(4) == 0 {
+	switch {
+	case depth == 0 && g.IntN(3) == 0:
+		return g.actor()
+	case depth == 0 || g.IntN(4) == 0:
 		return g.check()
 	}
 	parts := make([]string, 2)
@@ -102,14 +193,26 @@ func (g chance) condition(depth int) string {
 }
 
 func (g chance) event() *rule.Env {
-	ev := &event.Event{Kind: event.Access, Process: event.Process{Path: "/bin/sh"}}
+	program := func() string {
+		return g.pick("/bin/sh", "/usr/sbin/nginx", "/x", "/bin/runc", "/opt/boss", "/memfd:x", "/a-name-of-16-byt")
+	}
+	ev := &event.Event{Kind: event.Access, Process: event.Process{Path: program(), Lineage: []string{program(), program(), program()}}}
+	ev.Verdict = []event.Verdict{event.Allow, event.Allow, event.Audit, event.Deny}[g.IntN(4)]
+	ev.Access.Known = ev.Verdict == event.Allow && g.IntN(2) == 0
 	ops := []event.Operation{event.OpRead, event.OpWrite, event.OpCreate, event.OpLink, event.OpConnect, event.OpSend, event.OpCapability, event.OpSocket, event.OpPtrace}
 	if n := g.IntN(len(ops) + 1); n < len(ops) {
 		ev.Access.Op = ops[n]
 	} else {
-		ev.Kind, ev.Exec.Path = event.ExecCheck, g.path()
+		ev.Kind, ev.Exec.Path, ev.Exec.Filename = event.ExecCheck, g.path(), g.pick("", "/bin/")+g.pick("sh", "x", "a-name-of-15-byte")
+		x := &ev.Exec
+		for i, flag := range []*bool{&x.Unlinked, &x.Detached, &x.Upper, &x.StdioInet} {
+			*flag = g.IntN(8) == i
+		}
+		if x.Detached && g.IntN(2) == 0 {
+			x.Path = "/memfd:x"
+		}
 	}
-	ev.Access.Comm = g.pick("sh", "x")
+	ev.Access.Comm = g.pick("sh", "x", "runc")
 	switch a := &ev.Access; {
 	case a.Op.OnPath():
 		a.Path = g.path()
@@ -139,26 +242,21 @@ func TestWishesAndRulesAgree(t *testing.T) {
 		}
 		for range 60 {
 			e := g.event()
-			wish, where := w.find(e.Event), rule.OnHost
-			deny := wish.DenyHost
-			if e.Workload.ContainerID != "" {
-				where, deny = rule.InContainers, wish.DenyContainer
-			}
+			made := w.judge(e)
 			matching := set.Match(e, rule.All, nil)
 			stopping := slices.DeleteFunc(slices.Clone(matching), func(r *rule.Rule) bool { return !Denies(r) })
-			seen := e.Event.Kind == event.ExecCheck || wish.Watch&uint32(where) != 0
-			by := set.ByID(deny)
+			by := set.ByID(made.rule)
 			switch {
-			case len(matching) > 0 && !seen:
+			case len(matching) > 0 && !made.told:
 				t.Fatalf("%s\nmatches what stays in the kernel: %+v", matching[0].Condition(), e.Event.Access)
-			case deny == 0 && len(stopping) > 0:
-				t.Fatalf("%s\nis not denied: %+v", stopping[0].Condition(), e.Event.Access)
-			case deny != 0 && !slices.Contains(stopping, by):
-				t.Fatalf("%s\ndenies what it does not match: %+v", by.Condition(), e.Event.Access)
-			case deny != 0 && (wish.Kill&uint32(where) != 0) != slices.ContainsFunc(stopping, func(r *rule.Rule) bool { return r.Action == rule.Kill }):
-				t.Fatalf("%s %s: %+v", by.Action, by.Condition(), wish)
+			case made.rule == 0 && len(stopping) > 0:
+				t.Fatalf("%s\nis not denied: %+v", stopping[0].Condition(), e.Event)
+			case made.rule != 0 && !slices.Contains(stopping, by):
+				t.Fatalf("%s\ndenies what it does not match: %+v", by.Condition(), e.Event)
+			case made.rule != 0 && made.kills != slices.ContainsFunc(stopping, func(r *rule.Rule) bool { return r.Action == rule.Kill }):
+				t.Fatalf("%s %s: %+v", by.Action, by.Condition(), made)
 			}
-			for n, counter := range map[bool]*int{len(matching) > 0: &matched, !seen: &withheld, deny != 0: &denied, wish.Kill != 0: &killed} {
+			for n, counter := range map[bool]*int{len(matching) > 0: &matched, !made.told: &withheld, made.rule != 0: &denied, made.kills: &killed} {
 				if n {
 					*counter++
 				}

@@ -170,6 +170,7 @@ type ExecInfo struct {
 	Detached  bool   // the path does not lead to the process's root
 	Script    bool   // Filename is a script that Path interprets
 	Upper     bool   // the file is in the upper layer of an overlayfs
+	StdioInet bool   // standard input and output are sockets of IPv4 or IPv6
 	Repeated  uint16 // ExecCheck: equal ones that were not reported since the last report; at most 65535
 
 	Membership
@@ -186,6 +187,7 @@ type AccessInfo struct {
 	Partial  bool   // Path is not complete
 	Unlinked bool   // the file has no name any more
 	Detached bool   // the path does not lead to the process's root
+	Known    bool   // the baseline that the workload is compared with holds it
 	Comm     string
 
 	Capabilities Capabilities // of the thread, at the operation

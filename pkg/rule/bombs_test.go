@@ -169,11 +169,18 @@ func planBombs() map[string]bomb {
 		return "- macro: m\n  condition: " + strings.TrimSuffix(numbered(4000, check+"%d or "), " or ") + "\n"
 	}
 	list := "- list: l\n  items: [" + numbered(70_000, "1%06d,") + "1]\n"
+	names := "- list: l\n  items: [" + numbered(300, "x%d,") + "x]\n"
+	const many = "the condition has more than 64 alternatives, or more names than can be combined"
 	const deny = "  action: deny\n"
 	return map[string]bomb{
 		"denied paths":       {or("evt.path = /x") + rules(49, operations+" and m", deny), more},
-		"undecidable rules":  {or("evt.path = /x") + rules(49, operations+" and m and proc.name = x", deny), `cannot decide "proc.name = x"`},
-		"undecidable checks": {or("proc.name = x") + rules(49, operations+" and m", deny), `cannot decide "proc.name = x0"`},
+		"undecidable rules":  {or("evt.path = /x") + rules(49, operations+" and m and proc.args = x", deny), `cannot decide "proc.args = x"`},
+		"undecidable checks": {or("proc.args = x") + rules(49, operations+" and m", deny), `cannot decide "proc.args = x0"`},
+		"denied names":       {or("proc.name = x") + rules(49, operations+" and m", deny), many},
+		"denied ancestors":   {or("not proc.aname = x") + rules(49, operations+" and m", deny), many},
+		"denied products":    {rules(400, "evt.operation = link"+strings.Repeat(" and (proc.name = a or not proc.pname = b or proc.aname = c)", 30), deny), many},
+		"denied twice":       {list + rules(3, "evt.operation = link and proc.name in (l) and not proc.pname in (l)", deny), `cannot decide "proc.name in (l)"`},
+		"many names":         {names + rules(150, operations+" and proc.name in (l) and not proc.pname in (l)", deny), "all rules together combine more than 1048576 tests and names"},
 		"denied numbers":     {list + rules(6, numbers+" and evt.value in (l)", deny), `cannot decide "evt.value in (l)"`},
 		"denied list":        {list + rules(6, operations+" and evt.path in (l)", deny), more},
 		"watched list":       {list + rules(6, "evt.path in (l)", ""), more},

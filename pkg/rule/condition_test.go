@@ -206,11 +206,16 @@ func TestGlob(t *testing.T) {
 
 // setClass makes an event one of a class.
 func setClass(ev *event.Event, class int) {
-	if class < int(event.KindCount) {
+	op, ok := operationOf(class)
+	switch {
+	case class == alertClass:
+		ev.Kind, ev.Access.Op = event.Access, event.OpCount // nobody knows it
+	case !ok:
 		ev.Kind = event.Kind(class)
-		return
+	default:
+		ev.Kind, ev.Access.Op = event.Access, op
+		ev.Access.Mode = map[int]uint32{directoryClass: event.TypeDirectory, linkClass: event.TypeLink}[class]
 	}
-	ev.Kind, ev.Access.Op = event.Access, event.Operation(class-int(event.KindCount))
 }
 
 func FuzzCondition(f *testing.F) {

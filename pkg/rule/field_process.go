@@ -79,6 +79,7 @@ func processFields() []field {
 		number("proc.exe_ino", execs(), func(e *Env) (int64, bool) { return int64(e.Event.Exec.Inode), e.Event.Exec.Inode != 0 }),
 		flag("proc.is_exe_unlinked", execs(), func(e *Env) bool { return e.Event.Exec.Unlinked }),
 		flag("proc.is_exe_detached", execs(), func(e *Env) bool { return e.Event.Exec.Detached }),
+		flag("proc.stdio_inet", execs(), func(e *Env) bool { return e.Event.Exec.StdioInet }),
 		text("proc.exeline", allClasses, arguments),
 		number("thread.tid", allClasses, func(e *Env) (int64, bool) { return int64(e.Event.Tid), e.Event.Tid != 0 }),
 		flag("proc.is_script", execs(), func(e *Env) bool { return e.Event.Exec.Script }),
@@ -98,11 +99,16 @@ func processFields() []field {
 			return e.Event.Process.Cwd
 		}),
 		number("proc.duration", allClasses, duration),
-		flag("proc.is_exe_from_memfd", execs(), func(e *Env) bool {
-			return e.Event.Exec.Detached && strings.HasPrefix(e.Event.Exec.Path, "/memfd:")
-		}),
+		flag("proc.is_exe_from_memfd", execs(), isFromMemory),
 		number("user.uid", allClasses, userID),
 	))
+}
+
+// memory begins the path of an anonymous file in memory. The rest is its name, which may have slashes.
+const memory = "/memfd:"
+
+func isFromMemory(e *Env) bool {
+	return e.Event.Exec.Detached && strings.HasPrefix(e.Event.Exec.Path, memory)
 }
 
 // executed is argv[0], or what execve was called with if that is not known.

@@ -31,6 +31,7 @@ type loader struct {
 	more       int
 
 	bytes, nodes int // of the files so far
+	work         int // that finding out what the kernel decides has taken
 }
 
 // history is what the files say of one rule: the latest of it that is right is in force.

@@ -20,6 +20,7 @@ type Interest struct {
 	Protocols []event.Protocol // one of them; nil: any protocol
 	Values    []ValueTest      // one of them; nil: any number
 	Where     Where            // who acts
+	Traits    []TraitTest      // all of them; nil: whoever acts
 	Exact     bool             // the tests decide the rule
 }
 
@@ -90,17 +91,7 @@ func (r *Rule) Plan() []Interest {
 		if b.never {
 			return
 		}
-		i := Interest{
-			Kind: event.Kind(class), Paths: b.paths, Networks: b.networks, Ports: b.ports, Protocols: b.protocols,
-			Values: b.values, Where: b.where, Exact: b.exact,
-		}
-		if i.Where == 0 {
-			i.Where = Anywhere
-		}
-		i.Exact = i.Exact && i.fits()
-		if op, ok := operationOf(class); ok {
-			i.Kind, i.Op = event.Access, op
-		}
+		i := b.interest(class)
 		if i.Op == event.OpCreate {
 			creates = append(creates, i)
 			return
@@ -108,6 +99,22 @@ func (r *Rule) Plan() []Interest {
 		plan = append(plan, i)
 	})
 	return append(plan, together(creates)...)
+}
+
+// interest says what a bound asks of the events of a class.
+func (b *bound) interest(class int) Interest {
+	i := Interest{
+		Kind: event.Kind(class), Paths: b.paths, Networks: b.networks, Ports: b.ports, Protocols: b.protocols,
+		Values: b.values, Where: b.where, Traits: b.traits, Exact: b.exact,
+	}
+	if i.Where == 0 {
+		i.Where = Anywhere
+	}
+	if op, ok := operationOf(class); ok {
+		i.Kind, i.Op = event.Access, op
+	}
+	i.Exact = i.Exact && i.fits()
+	return i
 }
 
 // together is what is wanted of OpCreate, whose classes the kernel does not tell apart: it decides for all of them
@@ -173,7 +180,8 @@ func (i *Interest) Passes(e *Env) bool {
 		passes(i.Networks, func(n netip.Prefix) bool { return n.Contains(a.Address.Addr().Unmap()) }) &&
 		passes(i.Ports, func(p PortRange) bool { return p.Low <= a.Port && a.Port <= p.High }) &&
 		passes(i.Protocols, func(p event.Protocol) bool { return p == a.Protocol }) &&
-		passes(i.Values, func(t ValueTest) bool { return t.Passes(a.Value) })
+		passes(i.Values, func(t ValueTest) bool { return t.Passes(a.Value) }) &&
+		!slices.ContainsFunc(i.Traits, func(t TraitTest) bool { return !t.passes(e) })
 }
 
 // passes: nil stands for no test.
@@ -191,7 +199,8 @@ type bound struct {
 	ports     []PortRange
 	protocols []event.Protocol
 	values    []ValueTest
-	where     Where // 0: anywhere
+	where     Where       // 0: anywhere
+	traits    []TraitTest // of an alternative only, see alternatives; all of them
 }
 
 // bound of a node, or of its negation, in a class.
@@ -231,6 +240,8 @@ func (n *node) checkBound(class int, negated bool) bound {
 	switch {
 	case !negated:
 		return b
+	case b.exact && b.never:
+		return bound{exact: true}
 	case b.exact && b.where != 0:
 		return bound{exact: true, where: b.where ^ Anywhere}
 	}
@@ -339,52 +350,4 @@ func wider[T any](a, b []T, factors *int) []T {
 func (b *bound) anything() bool {
 	return !b.never && b.paths == nil && b.networks == nil && b.ports == nil && b.protocols == nil &&
 		b.values == nil && b.where == 0
-}
-
-// InKernel says whether the kernel's tests alone decide the rule, for all events that it is about. It counts
-// nothing, and sees no alerts.
-func (r *Rule) InKernel() bool {
-	return r.tree != nil && r.Window.Count == 0 && !r.classes.has(alertClass) && !slices.ContainsFunc(r.Plan(), func(i Interest) bool { return !i.Exact })
-}
-
-// Undecided lists the checks that keep the kernel from deciding the rule alone: all of them, if it is
-// how they are combined. There are none if InKernel.
-func (r *Rule) Undecided() []CheckInfo {
-	if r.tree == nil || r.InKernel() {
-		return nil
-	}
-	all := r.Checks()
-	some := slices.DeleteFunc(slices.Clone(all), func(c CheckInfo) bool { return c.Where == InKernel })
-	if len(some) == 0 {
-		return all
-	}
-	return some
-}
-
-// Where a check can be done.
-const (
-	InKernel    = "kernel"     // it can be decided there
-	AsFilter    = "filter"     // the kernel tests something weaker before, user space decides
-	InUserSpace = "user space" // it plays no part in the kernel
-)
-
-// place says where a check of the rule can be done.
-func (r *Rule) place(n *node, negated bool) string {
-	place := InKernel
-	r.classes.each(func(class int) {
-		switch {
-		case class == alertClass:
-			place = InUserSpace // where alerts are raised
-			return
-		case !n.may.has(class) || !n.mayNot.has(class):
-			return // known beforehand
-		}
-		switch b := n.checkBound(class, negated); {
-		case b.anything():
-			place = InUserSpace
-		case !b.exact && place == InKernel:
-			place = AsFilter
-		}
-	})
-	return place
 }

@@ -116,7 +116,7 @@ func (g chance) condition(depth int) string {
 func (g chance) check() string {
 	onPath := g.pick("fd.name", "fd.name", "evt.arg.path", "proc.exepath", "evt.arg.path", "evt.arg.name", "evt.arg.oldpath", "evt.arg.newpath", "evt.arg.filename")
 	number := g.pick("0", "1", "2", "65535", "70000", "-1")
-	switch g.IntN(13) {
+	switch g.IntN(22) {
 	case 0:
 		return "evt.type " + g.pick("= execve", "in (openat, linkat)", "!= connect", "= connect", "in (unlinkat, bind, sendto)")
 	case 1:
@@ -144,8 +144,37 @@ func (g chance) check() string {
 			"evt.arg.cmd = BPF_MAP_UPDATE_ELEM", "evt.arg.domain in (AF_PACKET, 3)", "evt.arg.request = PTRACE_ATTACH", "evt.arg.uid = anyof (1, 02)",
 			"evt.value = oneof (1, 2)")
 	}
+	if g.IntN(4) > 0 {
+		return g.actor()
+	}
 	return g.pick("proc.name = sh", "user.uid in (1, 33)", "evt.is_open_read = true", "proc.tty = 0", "fd.filename = b", "fd.typechar = 4",
 		"fd.name = val(proc.exepath)", "len(fd.name) > 2", "evt.operation = link", "basename(fd.name) = b")
+}
+
+// names are of programs, a few of them as files in memory have them.
+func (g chance) names() string {
+	items := make([]string, 1+g.IntN(3))
+	for i := range items {
+		items[i] = `"` + g.pick("sh", "nginx", "runc", "b", "exe", "", "a/b", "/memfd:runc_cloned:/proc/self/exe", "memfd:x", "twenty-letters-or-so", "twenty-letters-") + `"`
+	}
+	return "(" + strings.Join(items, ", ") + ")"
+}
+
+// actor is a check of who acts.
+func (g chance) actor() string {
+	named := g.pick("proc.name", "basename(proc.exepath)", "proc.exepath", "proc.pname", "basename(proc.pexepath)", "proc.pexepath", "proc.aname", "proc.aname[2]")
+	switch g.IntN(5) {
+	case 0:
+		return "evt.verdict " + g.pick("in (audit, deny)", "= allow", "!= allow", "= deny", "in (allow, audit, deny)", "in ()", "!= deny")
+	case 1:
+		return g.pick("proc.is_exe_from_memfd", "proc.is_exe_unlinked", "proc.is_exe_detached", "proc.is_exe_upper_layer", "proc.stdio_inet", "evt.in_baseline") +
+			g.pick(" = true", " = false", " != true", " in (true, false)", " = anyof (true)")
+	}
+	return named + g.pick(" in ", " in ", " in ", " = anyof ", " = oneof ", " startswith anyof ", " != anyof ") + g.names()
+}
+
+func (g chance) program() string {
+	return g.pick("/usr/bin/sh", "/usr/sbin/nginx", "/usr/bin/runc", "/a/b", "/memfd:runc_cloned:/proc/self/exe", "/memfd:x", "/bin/twenty-letters-or-so")
 }
 
 // event is mostly one that the rule is asked about.
@@ -170,13 +199,31 @@ func (g chance) event(r *Rule) *Env {
 	}
 	e.Event.Access.Port = []uint16{0, 1, 2, 65535}[g.IntN(4)]
 	e.Event.Access.Protocol = []event.Protocol{1, event.ProtocolTCP, event.ProtocolUDP, 132}[g.IntN(4)]
-	e.Event.Access.Comm = g.pick("sh", "x")
 	e.Event.Access.Value = []uint32{0, 1, 2, 257, 258, 17<<16 | 3}[g.IntN(6)]
 	if e.Event.Access.Op == event.OpPtrace {
 		e.Event.Access.Value = []uint32{1, 2, 257, 258}[g.IntN(4)] // there are no others
 	}
 	e.Workload.ContainerID = g.pick("", "abc", "def")
+	g.actorOf(e.Event)
 	return e
+}
+
+// actorOf fills in who acts, of whom all is known.
+func (g chance) actorOf(ev *event.Event) {
+	ev.Verdict = []event.Verdict{event.Allow, event.Audit, event.Deny}[g.IntN(3)]
+	ev.Process.Path, ev.Process.Lineage = g.program(), make([]string, 1+g.IntN(4))
+	for i := range ev.Process.Lineage {
+		ev.Process.Lineage[i] = g.program()
+	}
+	ev.Process.Parent = ev.Process.Lineage[0]
+	ev.Access.Comm = g.pick("sh", "nginx", "b", "twenty-letters-")
+	x := &ev.Exec
+	x.Comm, x.Unlinked, x.Detached = g.pick("sh", "nginx", "b"), g.IntN(2) == 0, g.IntN(2) == 0
+	x.Upper, x.StdioInet = g.IntN(2) == 0, g.IntN(2) == 0
+	if g.IntN(3) == 0 {
+		x.Path = g.program()
+	}
+	ev.Access.Known = ev.Verdict == event.Allow && g.IntN(2) == 0
 }
 
 // What the kernel lets pass holds all that a rule matches, and an exact plan nothing else: the filter
@@ -226,7 +273,8 @@ func TestWhere(t *testing.T) {
 	}{
 		`evt.type = linkat and evt.arg.oldpath = /a`:                   {"kernel kernel", true},
 		`evt.type = linkat and evt.arg.oldpath glob "/a*"`:             {"kernel filter", false},
-		`evt.type = linkat and proc.name = a`:                          {"kernel user space", false},
+		`evt.type = linkat and proc.cmdline = a`:                       {"kernel user space", false},
+		`evt.type = linkat and not proc.name = a`:                      {"kernel kernel", true},
 		`evt.type = linkat and not evt.arg.oldpath = /a`:               {"kernel user space", false},
 		`evt.type = connect and fd.sport = 22 and fd.net = 10.0.0.0/8`: {"kernel kernel kernel", true},
 		// Each can be decided, and not the two at once: the kernel has one test for the path.

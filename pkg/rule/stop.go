@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"fmt"
 	"hash/fnv"
 	"math/bits"
 
@@ -42,13 +43,23 @@ func (l *loader) decidable(r *Rule, it *item) bool {
 		first := bits.TrailingZeros64(uint64(r.classes &^ stoppable()))
 		l.cannotStop(action, r, "nothing can be stopped at "+classType(first)+": name the evt.type or evt.operation that is meant")
 		return false
-	case r.InKernel():
+	}
+	d := r.decide()
+	switch l.work += d.work; {
+	case l.work > maxAllWork:
+		l.cannotStop(action, r, fmt.Sprintf("all rules together combine more than %d tests and names", maxAllWork))
+		return false
+	case d.exact:
 		return true
 	case r.classes&opsOf(event.OpCreate) != 0 && r.classes&opsOf(event.OpCreate) != opsOf(event.OpCreate):
 		l.cannotStop(action, r, "the kernel does not tell files, directories and links apart that are made: name the evt.operation that is meant, not the evt.type")
 		return false
 	}
-	if l.tellUndecided(r) == 0 {
+	switch undecided := l.tellUndecided(r); {
+	case undecided > 0:
+	case d.many:
+		l.cannotStop(it.value("condition"), r, fmt.Sprintf("the condition has more than %d alternatives, or more names than can be combined", MaxAlternatives))
+	default:
 		l.cannotStop(it.value("condition"), r, "the kernel can test each part of the condition, and not all of them at once")
 	}
 	return false

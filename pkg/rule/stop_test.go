@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -12,10 +13,14 @@ func TestStops(t *testing.T) {
 		"decided":         {ruleOf("evt.operation = link and evt.path = /a and container.id != host") + "  action: deny\n", ""},
 		"kill":            {ruleOf("evt.type = execve and proc.exepath startswith /dev/shm/") + "  action: kill\n", ""},
 		"only alerts":     {ruleOf("evt.operation = link and proc.name = x") + "  action: alert\n", ""},
-		"who acts":        {ruleOf("evt.operation = link and not proc.name = x") + "  action: deny\n", `r.yaml:2:44: rule "r": action deny: the kernel cannot decide "proc.name = x"`},
-		"in a macro":      {"- macro: shell\n  condition: proc.name = sh\n" + ruleOf("evt.operation = link and shell") + "  action: kill\n", `r.yaml:2:14: rule "r": action kill: the kernel cannot decide "proc.name = sh"`},
+		"who acts":        {ruleOf("evt.operation = link and not proc.name = x") + "  action: deny\n", ""},
+		"who acts how":    {ruleOf("evt.operation = link and not proc.args = x") + "  action: deny\n", `r.yaml:2:44: rule "r": action deny: the kernel cannot decide "proc.args = x"`},
+		"in a macro":      {"- macro: shell\n  condition: proc.args = x\n" + ruleOf("evt.operation = link and shell") + "  action: kill\n", `r.yaml:2:14: rule "r": action kill: the kernel cannot decide "proc.args = x"`},
+		"alternatives":    {ruleOf("evt.operation = link and ("+unlike(65)+")") + "  action: deny\n", `r.yaml:2:14: rule "r": action deny: the condition has more than 64 alternatives`},
+		"as many":         {ruleOf("evt.operation = link and ("+unlike(64)+")") + "  action: deny\n", ""},
 		"not at once":     {ruleOf("evt.operation = link and evt.path startswith /a and evt.path endswith b") + "  action: deny\n", `r.yaml:2:14: rule "r": action deny: the kernel can test each part of the condition, and not all of them at once`},
-		"too many ports":  {ruleOf("evt.operation = connect and fd.sport > 1023") + "  action: deny\n", "and not all of them at once"},
+		"too many ports":  {ruleOf("evt.operation = connect and fd.sport > 1023") + "  action: deny\n", `the kernel cannot decide "fd.sport > 1023"`},
+		"too long an end": {ruleOf("evt.operation = link and evt.path endswith /12345678901234567") + "  action: deny\n", `the kernel cannot decide "evt.path endswith /12345678901234567"`},
 		"nothing to stop": {ruleOf("evt.type = procexit") + "  action: deny\n", "action deny: nothing can be stopped at procexit"},
 		"handshake":       {ruleOf("evt.type = tls_handshake") + "  source: tls\n  action: deny\n", "action deny: nothing can be stopped at tls_handshake"},
 		"window":          {ruleOf("evt.operation = link") + "  action: deny\n  window: {count: 2, within: 1s}\n", "the kernel counts nothing"},
@@ -41,6 +46,15 @@ func TestStops(t *testing.T) {
 			}
 		})
 	}
+}
+
+// unlike are products of which no two can be one.
+func unlike(n int) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf("(evt.path = /%d and proc.name = x%d)", i, i)
+	}
+	return strings.Join(all, " or ")
 }
 
 // An ID is the same in every ruleset, and two rules that stop something never share one.

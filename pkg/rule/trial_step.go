@@ -69,6 +69,8 @@ type step struct {
 		Script   bool   `yaml:"script"`
 		Upper    bool   `yaml:"upper"`
 		TTY      uint32 `yaml:"tty"` // device number, 0: none
+
+		StdioInet bool `yaml:"stdio_inet"` // standard input and output are sockets of IPv4 or IPv6
 	} `yaml:"exec"`
 	Handshake struct {
 		Library      string    `yaml:"library"`
@@ -94,6 +96,7 @@ type step struct {
 		Value    string `yaml:"value"` // a number, or its name
 		Comm     string `yaml:"comm"`  // of the thread; the process's unless given
 		Unlinked bool   `yaml:"unlinked"`
+		Known    bool   `yaml:"in_baseline"` // the baseline that the workload is compared with holds it
 
 		Flags *uint32 `yaml:"flags"` // of read and write: of open(2), as x86 numbers them
 		Mode  *uint32 `yaml:"mode"`  // of create: type and permissions; of attributes: what chmod sets
@@ -219,7 +222,7 @@ func (t *step) event() (ev event.Event, err error) {
 	}
 	ev.Exec = event.ExecInfo{
 		Path: x.Path, Filename: x.Filename, Args: x.Args, Cwd: x.Cwd, Comm: x.Comm, UID: x.UID,
-		Unlinked: x.Unlinked, Detached: x.Detached, Script: x.Script, Upper: x.Upper,
+		Unlinked: x.Unlinked, Detached: x.Detached, Script: x.Script, Upper: x.Upper, StdioInet: x.StdioInet,
 		Membership: event.Membership{VPID: 4711, Group: 4711, Session: 4711, TTY: x.TTY},
 	}
 	ev.Handshake = event.HandshakeInfo{
@@ -272,7 +275,7 @@ func (t *step) access(ev *event.Event) error {
 	if a.Value != "" {
 		key.Value, errs[3] = event.ParseValue(key.Op, a.Value)
 	}
-	ev.Access = event.AccessInfo{Key: key, Comm: cmp.Or(a.Comm, t.Process.Comm), Unlinked: a.Unlinked, Said: a.Said}
+	ev.Access = event.AccessInfo{Key: key, Comm: cmp.Or(a.Comm, t.Process.Comm), Unlinked: a.Unlinked, Known: a.Known, Said: a.Said}
 	return errors.Join(append(errs[:], t.detail(&ev.Access))...)
 }
 

@@ -199,3 +199,52 @@ func TestUpperLayer(t *testing.T) {
 		}
 	}
 }
+
+// Standard input and output both have to be sockets of the Internet, connected or not, that the program keeps.
+func TestStandardSockets(t *testing.T) {
+	scope, got := open(t)
+	socket := func(family, kind int) *os.File {
+		t.Helper()
+		fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := os.NewFile(uintptr(fd), "socket")
+		t.Cleanup(func() { f.Close() })
+		return f
+	}
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	defer writer.Close()
+	tcp := socket(unix.AF_INET, unix.SOCK_STREAM)
+	for i, tc := range []struct {
+		in, out *os.File
+		want    bool
+	}{
+		{tcp, tcp, true},
+		{socket(unix.AF_INET6, unix.SOCK_STREAM), socket(unix.AF_INET, unix.SOCK_DGRAM), true},
+		{tcp, null, false},
+		{null, tcp, false},
+		{null, null, false},
+		{reader, writer, false},
+		{socket(unix.AF_UNIX, unix.SOCK_STREAM), socket(unix.AF_UNIX, unix.SOCK_STREAM), false},
+		{tcp, socket(unix.AF_UNIX, unix.SOCK_STREAM), false},
+	} {
+		cmd := scope.Command(t, "/bin/true")
+		cmd.Stdin, cmd.Stdout = tc.in, tc.out
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err)
+		}
+		if x := got.Wait(t, event.Exec, i+1)[i].Exec; x.StdioInet != tc.want {
+			t.Errorf("%d: %t, want %t", i, x.StdioInet, tc.want)
+		}
+	}
+}

@@ -222,6 +222,7 @@ func decodeExec(raw []byte, ev *event.Event) error {
 		Detached:  r.PathFacts&pathDetached != 0,
 		Script:    r.Flags&script != 0,
 		Upper:     r.Flags&upper != 0,
+		StdioInet: r.Flags&socket != 0,
 		Repeated:  r.Repeated,
 
 		Membership:   event.Membership{VPID: r.Vpid, Session: r.Session, Group: r.Group, TTY: r.Tty, Namespace: r.NamespaceTicks},
@@ -253,6 +254,7 @@ const (
 	argsTruncated = 1
 	script        = 2
 	upper         = 4
+	socket        = 8
 )
 
 // view reads the begin of raw as a T without copying.

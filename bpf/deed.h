@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+
+/*
+ * Whether a rule denies what somebody does, by who it is and what he executes. Nothing of it is looked up before
+ * a rule is found that depends on it.
+ *
+ * Functions here are global where they may be: the verifier looks at such a function once in a program, however
+ * many ways lead to it. In return they get numbers only, and find their place again by its own.
+ */
+
+#define ANCESTORS 16		/* of them names are asked about */
+
+static __always_inline void begin_deed(struct place *p)
+{
+	struct deed *d = &p->deed;
+
+	d->asked = 0;
+	d->properties = 0;
+	d->denials.generation = p->asked.generation;
+	d->name.generation = p->asked.generation;
+}
+
+/* Where the workload is held to a baseline, and does not still learn it: nobody has looked at what that holds. */
+static __always_inline void look_at_baseline(struct place *p)
+{
+	bool known;
+
+	if (!is_compared(p))
+		return;
+	known = p->op < OP_CONNECT ? !p->nameless && find_path(p) : find_fact(p) != NULL;
+	p->deed.properties |= property(known ? TRAIT_IN_BASELINE : TRAIT_OUTSIDE_BASELINE);
+}
+
+/* A name begins with this one; size: how much of it counts, with a final NUL. */
+static __always_inline void add_name(struct deed *d, enum trait trait, const void *name, __u32 size)
+{
+	__u64 *properties;
+
+	__builtin_memset(d->name.text, 0, sizeof(d->name.text));
+	bpf_probe_read_kernel_str(d->name.text, size, name);
+	d->name.trait = trait;
+	properties = bpf_map_lookup_elem(&rule_names, &d->name);
+	if (properties)
+		d->properties |= *properties;
+}
+
+/* The name of the file that a task runs. */
+static __always_inline void add_file(struct deed *d, enum trait trait, struct task_struct *task, __u32 size)
+{
+	add_name(d, trait, BPF_CORE_READ(task, mm, exe_file, f_path.dentry, d_name.name), size);
+}
+
+#define EACH_BYTE(x) ((x) * 0x0101010101010101ULL)
+
+/*
+ * What an execution will be called: the last name in filename, which is NUL padded. Eight bytes are looked at
+ * together, and the result stands in a map, for the verifier's sake.
+ */
+static __always_inline void add_new_name(struct deed *d, const char *filename)
+{
+	const __u64 *words = (const void *)filename;
+
+	d->begin = 0;
+	for (__u32 i = 0; i < PATH_BYTES / sizeof(*words); i++) {
+		__u64 x = words[i] ^ EACH_BYTE('/');
+
+		if ((x - EACH_BYTE(1)) & ~x & EACH_BYTE(0x80))
+			d->begin = i * sizeof(*words);	/* there is a slash among them */
+	}
+	for (__u32 i = 0, word = d->begin; i < sizeof(*words); i++) {
+		if (filename[(word + i) & (PATH_BYTES - 1)] == '/')
+			d->begin = word + i + 1;
+	}
+	add_name(d, TRAIT_ACTOR_NAME, &filename[d->begin & (PATH_BYTES - 1)], TASK_COMM_LEN);
+}
+
+static __always_inline void look_at_file(struct place *p, __u32 ask)
+{
+	static const char memfd[] = "/memfd:";
+	struct deed *d = &p->deed;
+	struct linux_binprm *bprm = p->bprm;
+	__u8 facts = p->exec.path_facts;
+
+	if (facts & PATH_UNLINKED)
+		d->properties |= property(TRAIT_EXEC_UNLINKED);
+	if (facts & PATH_DETACHED)
+		d->properties |= property(TRAIT_EXEC_DETACHED);
+	if (facts & PATH_DETACHED && !__builtin_memcmp(p->exec.path, memfd, sizeof(memfd) - 1))
+		d->properties |= property(TRAIT_EXEC_MEMORY);
+	if (ask & 1 << TRAIT_EXEC_UPPER && is_upper(BPF_CORE_READ(bprm, file, f_inode)))
+		d->properties |= property(TRAIT_EXEC_UPPER);
+	if (ask & 1 << TRAIT_EXEC_SOCKET && talks_to_internet((void *)bpf_get_current_task()))
+		d->properties |= property(TRAIT_EXEC_SOCKET);
+	if (ask & 1 << TRAIT_ACTOR_NAME)
+		add_new_name(d, p->exec.filename);
+}
+
+/* Goes on to the parent of deed.ancestor; 0: there is none. */
+__noinline int look_at_ancestor(__u32 number)
+{
+	struct place *p = bpf_map_lookup_elem(&places, &number);
+	struct task_struct *task, *parent;
+
+	if (!p)
+		return 0;
+	task = p->deed.ancestor;
+	parent = BPF_CORE_READ(task, real_parent);
+	if (!parent || parent == task)
+		return 0;
+	p->deed.ancestor = parent;
+	add_file(&p->deed, TRAIT_ANCESTOR_NAME, parent, TASK_COMM_LEN);
+	return 1;
+}
+
+/* Finds the properties of a deed that hang on some traits. */
+__noinline int look_at_deed(__u32 number, __u32 ask)
+{
+	struct task_struct *task = (void *)bpf_get_current_task(), *parent;
+	struct place *p = bpf_map_lookup_elem(&places, &number);
+	struct deed *d;
+
+	if (!p)
+		return 0;
+	d = &p->deed;
+	ask &= ~d->asked;
+	d->asked |= ask;
+	if (ask & (1 << TRAIT_OUTSIDE_BASELINE | 1 << TRAIT_IN_BASELINE))
+		look_at_baseline(p);
+	if (p->op == OP_EXEC)
+		look_at_file(p, ask);
+	else if (ask & 1 << TRAIT_ACTOR_NAME)
+		add_name(d, TRAIT_ACTOR_NAME, task->comm, TASK_COMM_LEN);
+	if (ask & 1 << TRAIT_ACTOR_FILE)
+		add_file(d, TRAIT_ACTOR_FILE, task, NAME_ASKED);
+	parent = BPF_CORE_READ(task, real_parent);
+	if (ask & 1 << TRAIT_PARENT_NAME)
+		add_file(d, TRAIT_PARENT_NAME, parent, TASK_COMM_LEN);
+	if (ask & 1 << TRAIT_PARENT_FILE)
+		add_file(d, TRAIT_PARENT_FILE, parent, NAME_ASKED);
+	if (!(ask & 1 << TRAIT_ANCESTOR_NAME))
+		return 0;
+	d->ancestor = task;
+	for (int i = 0; i < ANCESTORS; i++) {
+		if (!look_at_ancestor(number))
+			break;
+	}
+	return 0;
+}
+
+/* Judges the deed of a place by a set of denials: the first that is met tells the rule, and any may kill. */
+__noinline int judge(__u32 number, __u32 index)
+{
+	struct place *p = bpf_map_lookup_elem(&places, &number);
+	struct denials *denials;
+
+	if (!p)
+		return 0;
+	p->deed.denials.index = index;
+	denials = bpf_map_lookup_elem(&rule_denials, &p->deed.denials);
+	if (!denials)
+		return 0;	/* somebody else took the place */
+	look_at_deed(number, denials->ask);
+	for (int i = 0; i < DENIALS; i++) {
+		struct denial *d = &denials->of[i];
+		__u64 properties = p->deed.properties;
+
+		if (!d->rule)
+			break;
+		if ((properties & d->require) != d->require || properties & d->forbid)
+			continue;
+		p->answer.kill |= d->kill;
+		if (!p->answer.rule)
+			p->answer.rule = d->rule;
+	}
+	return 0;
+}
+
+/* Judges by all sets that were found. */
+static __always_inline void judge_all(struct place *p)
+{
+	begin_deed(p);
+	for (int i = 0; i < WISHES; i++) {
+		if (p->asked.denials[i])
+			judge(p->number, p->asked.denials[i]);
+	}
+}
