@@ -211,8 +211,6 @@ func (l *loader) windowFields(key string, value place, names *[]string, fields *
 			return key + ": " + m.message
 		case f.told:
 			return key + ": " + f.name + " is known only in outputs"
-		case f.why != "":
-			l.warning(value, "", "window: %s: %s is not supplied: %s", key, f.name, f.why)
 		}
 		*names, *fields = append(*names, f.name), append(*fields, f)
 	}

@@ -218,7 +218,7 @@ func TestOwnKeys(t *testing.T) {
 func TestInfos(t *testing.T) {
 	set, problems := load(t, "- list: l\n  items: [a, sh]\n- macro: m\n  condition: proc.name in (l)\n"+
 		strings.Replace(fine, "proc.name = sh", "m and not container.ip != true and len(proc.name) = anyof (2)", 1))
-	if len(problems) > 0 {
+	if len(problems) != 1 || problems[0].ID != notSupplied {
 		t.Fatal(problems)
 	}
 	if got, want := set.Macros(), []MacroInfo{{"m", "proc.name in (l)", "r.yaml", 4, 14, true}}; !reflect.DeepEqual(got, want) {

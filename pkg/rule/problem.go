@@ -46,6 +46,8 @@ const (
 	neverAsked       = "never-asked"
 	alwaysAsked      = "always-asked"
 	noEffect         = "no-effect"
+	unobservedType   = "unobserved-type"
+	notSupplied      = "not-supplied"
 )
 
 // ProblemID describes a kind of problems.
@@ -68,5 +70,7 @@ func ProblemIDs() []ProblemID {
 		{neverAsked, "The condition holds for no event that is observed; the rule never raises an alert."},
 		{alwaysAsked, "The condition names no kind of event; the rule is asked about every one."},
 		{noEffect, "This is loaded, and part of it has no effect."},
+		{unobservedType, "The condition names an evt.type that no event has; the rest of it is asked."},
+		{notSupplied, "No event has the field: a check on it is false, and an output shows <NA>."},
 	}
 }
