@@ -21,7 +21,8 @@ const maxProblems = 200
 type loader struct {
 	*scope
 	file       *File
-	step       int // counts the items
+	unmet      bool // the file requires what is not there
+	step       int  // counts the items
 	macroOrder []*macro
 	listOrder  []*list
 	order      []*history

@@ -62,7 +62,7 @@ func ProblemIDs() []ProblemID {
 		{unknownName, "There is no such field or macro; the rule is left out."},
 		{refusedField, "The field is never supplied, by policy; the rule is left out."},
 		{undecidable, "The rule denies or kills, and the kernel cannot decide it; it is left out."},
-		{unmetRequirement, "The file was written for a version of Falco's engine or of a plugin that this is not."},
+		{unmetRequirement, "The file was written for a version of Falco's engine or of a plugin that this is not; nothing of it is loaded."},
 		{moreProblems, "There are more problems than are told."},
 		{unknownKey, "The key is not known, and has no meaning."},
 		{unknownSource, "No sensor supplies the source; the rule is left out, or never asked."},

@@ -26,11 +26,12 @@ func (l *loader) requiredEngine(it *item) {
 	case at.node.Kind != yaml.ScalarNode || err != nil:
 		l.problem(at, "", "required_engine_version is a number, or a version as 0.57.0")
 	case !ok:
-		l.unmet(at, "the file requires engine version %s; this is %s", text, engineVersion)
+		l.miss(at, "the file requires engine version %s, and nothing of it is loaded; this is %s", text, engineVersion)
 	}
 }
 
-func (l *loader) unmet(at place, format string, args ...any) {
+func (l *loader) miss(at place, format string, args ...any) {
+	l.unmet = true
 	l.tell(Problem{ID: unmetRequirement, Message: fmt.Sprintf(format, args...)}, at)
 }
 
@@ -65,7 +66,7 @@ func (l *loader) requiredPlugins(it *item) {
 			met = met || one.Name == "container" && ok
 		}
 		if !met {
-			l.unmet(l.at(n), "the file requires plugin %.60s %.60s; there is only container %s, built in", r.Name, r.Version, containerVersion)
+			l.miss(l.at(n), "the file requires plugin %.60s %.60s, and nothing of it is loaded; there is only container %s, built in", r.Name, r.Version, containerVersion)
 		}
 	}
 }

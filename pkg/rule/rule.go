@@ -21,7 +21,7 @@ type Rule struct {
 	Tags     []string
 	Attack   []string // ids of MITRE ATT&CK techniques, of AttackVersion
 	Action   Action
-	Mode     event.Mode // off, audit or enforce; audit unless the file says otherwise
+	Mode     event.Mode // off, which disables it, audit or enforce; audit unless the file says otherwise
 	Window   Window
 	Enabled  bool
 	File     string
