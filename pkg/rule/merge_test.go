@@ -183,6 +183,12 @@ func TestMergeProblems(t *testing.T) {
 }
 
 func TestRequirements(t *testing.T) {
+	if want := fmt.Sprintf("0.%d.0", EngineVersion()); engineVersion != want {
+		t.Errorf("engine %s, want %s", engineVersion, want)
+	}
+	if sum := FieldsChecksum(); len(sum) != 64 || sum != FieldsChecksum() {
+		t.Errorf("checksum %q", sum)
+	}
 	for _, text := range []string{
 		"- required_engine_version: 63\n", "- required_engine_version: 0.57.0\n", "- required_engine_version: 0.62.1-rc1\n",
 		"- required_plugin_versions:\n  - {name: container, version: 0.4.0}\n",

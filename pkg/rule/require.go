@@ -1,6 +1,8 @@
 package rule
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,9 +13,22 @@ import (
 // What we answer to a file that requires a version: this is Falco's language as of that engine, and
 // what its plugin container supplies is built in.
 const (
+	engineNumber     = 63
 	engineVersion    = "0.63.0"
 	containerVersion = "0.7.0"
 )
+
+// EngineVersion is the number of Falco's engine whose language this is.
+func EngineVersion() uint32 { return engineNumber }
+
+// FieldsChecksum is the same as long as the language knows the same fields: it is not Falco's, which has others.
+func FieldsChecksum() string {
+	sum := sha256.New()
+	for _, f := range Fields() {
+		fmt.Fprintf(sum, "%s %s %s\n", f.Name, f.Type, f.Argument)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
 
 // requiredEngine checks the version of Falco's engine that the file was written for.
 func (l *loader) requiredEngine(it *item) {
