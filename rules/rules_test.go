@@ -60,7 +60,7 @@ func TestRules(t *testing.T) {
 		var matches, misses int
 		for i := range tests {
 			switch {
-			case slices.Contains(tests[i].Want, r.Name):
+			case slices.Contains(tests[i].Names(), r.Name):
 				matches++
 			case slices.Contains(outcomes[i].Asked, r.Name):
 				misses++

@@ -113,10 +113,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "plumbline-agent",
-		Short: "Learn what workloads execute, and hold them to it inside the kernel",
-		Long: `plumbline-agent observes process starts, TLS handshakes (metadata only) and
-garbage-collector pauses with eBPF, learns a baseline for each workload, and
-holds the workload to it inside the kernel.
+		Short: "Learn what workloads do, and hold them to it inside the kernel",
+		Long: `plumbline-agent observes with eBPF what each workload executes and maps, which files it opens and
+changes, which sockets and addresses it uses and which privileges, and beside that TLS handshakes
+(metadata only) and garbage-collector pauses. It learns a baseline for each workload and holds the
+workload to it inside the kernel. Rules in Falco's form raise alerts, and deny where they say so.
 
 Exit codes: 0 fine; 1 failed, or something is missing; 2 wrong usage or configuration, nothing was tried.`,
 		Version: version,
@@ -184,6 +185,8 @@ func (f *configFlags) load(cmd *cobra.Command) (agent.Config, error) {
 	}
 	for flag, field := range map[string]struct{ to, from *string }{
 		"strength":          {&c.Strength, &f.c.Strength},
+		"alerts-format":     {&c.AlertsFormat, &f.c.AlertsFormat},
+		"priority":          {&c.Priority, &f.c.Priority},
 		"alerts-http":       {&c.AlertsHTTP, &f.c.AlertsHTTP},
 		"alerts-http-ca":    {&c.AlertsHTTPCA, &f.c.AlertsHTTPCA},
 		"alerts-syslog":     {&c.AlertsSyslog, &f.c.AlertsSyslog},

@@ -24,7 +24,13 @@ func newRun() *cobra.Command {
 
 Rules are read again when their files change, at SIGHUP, and by 'plumbline-agent rules reload': all
 of them or, if one is wrong, none. Then those in force stay, and 'plumbline-agent status' says what
-is wrong, and where.`,
+is wrong, and where.
+
+Keys of the configuration file that have no flag: protect (workloads in which rules that deny do so in every
+mode, by shell patterns), unguarded (workloads that may be enforced although machines depend on them),
+break_glass (the file that stops enforcement), ring_bytes and spool_bytes (sizes), and Falco's host, port and
+certificates (falco.host, falco.port, falco.cert_file, falco.key_file, falco.ca_file). All keys, with their
+defaults and ranges, stand in the agent.yaml that is shipped.`,
 		Example: `  # the whole machine, alerts as JSON lines on standard output
   plumbline-agent run --alerts -
 
@@ -55,7 +61,10 @@ is wrong, and where.`,
 	fs.StringVar(&f.c.OnStop, "on-stop", "", "keep or release: what becomes of enforcement when the agent is told to stop; one that fails keeps it (default keep)")
 	fs.IntVar(&f.denyBudget, "deny-budget", 60, "denials a minute in one dimension of a workload before it is only audited, 0 or more; 0: no limit")
 	fs.IntVar(&f.crashBudget, "crash-budget", 3, "crashes within ten minutes, each after a denial, at which a workload is only audited, 0 or more; 0: they do not count")
-	fs.StringVar(&f.c.Alerts, "alerts", "", "also write alerts as JSON lines to `FILE`; - is standard output")
+	fs.StringVar(&f.c.Alerts, "alerts", "", "also write alerts as lines to `FILE`; - is standard output")
+	fs.StringVar(&f.c.AlertsFormat, "alerts-format", "", "json or text, Falco's line: of --alerts and --alerts-syslog (default json)")
+	cli.Choice(cmd, "alerts-format", "json", "text")
+	fs.StringVar(&f.c.Priority, "priority", "", "`SEVERITY` that a rule has to have, as Falco's option; those that deny are always in force (default debug: all)")
 	fs.StringVar(&f.c.AlertsHTTP, "alerts-http", "", "also post each alert in Falco's JSON to this `URL`, falcosidekick's for example")
 	fs.StringVar(&f.c.AlertsHTTPCA, "alerts-http-ca", "", "PEM `FILE` with the CA of an https URL (default: the system's)")
 	fs.StringVar(&f.c.AlertsSyslog, "alerts-syslog", "", "also log alerts to `ADDRESS`: unix:///dev/log, udp://HOST:PORT or tcp://HOST:PORT")

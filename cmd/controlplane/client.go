@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,30 +20,34 @@ import (
 type clientOptions struct {
 	server, passwordFile, output string
 	timeout                      time.Duration
+	formats                      []string
 }
 
-func (o *clientOptions) register(cmd *cobra.Command) {
+// register adds the flags; more are formats of the command's own.
+func (o *clientOptions) register(cmd *cobra.Command, more ...string) {
 	f := cmd.Flags()
 	f.StringVar(&o.server, "server", "nats://127.0.0.1:4222", "the control plane's address")
 	f.StringVar(&o.passwordFile, "password-file", defaultPasswordFile(), "file with the operators' password")
-	registerOutput(cmd, &o.output)
+	o.formats = registerOutput(cmd, &o.output, more...)
 	f.DurationVar(&o.timeout, "timeout", 5*time.Second, "how long to wait for the control plane, more than 0")
 }
 
-func registerOutput(cmd *cobra.Command, output *string) {
-	cmd.Flags().StringVarP(output, "output", "o", "table", "table or json (one object a line)")
-	cli.Choice(cmd, "output", "table", "json")
+func registerOutput(cmd *cobra.Command, output *string, more ...string) (formats []string) {
+	formats = append([]string{"table", "json"}, more...)
+	cmd.Flags().StringVarP(output, "output", "o", "table", strings.Join(formats, ", ")+"; json is one object a line")
+	cli.Choice(cmd, "output", formats...)
+	return formats
 }
 
-func checkOutput(output string) error {
-	if output != "table" && output != "json" {
-		return usageError{fmt.Errorf("read --output: %q is neither table nor json", output)}
+func checkOutput(output string, formats []string) error {
+	if !slices.Contains(formats, output) {
+		return usageError{fmt.Errorf("read --output: %q is none of %s", output, strings.Join(formats, ", "))}
 	}
 	return nil
 }
 
 func (o *clientOptions) dial() (*bus.Client, error) {
-	if err := checkOutput(o.output); err != nil {
+	if err := checkOutput(o.output, o.formats); err != nil {
 		return nil, err
 	}
 	if o.timeout <= 0 {

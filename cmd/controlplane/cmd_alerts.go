@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,14 +36,15 @@ func newAlerts() *cobra.Command {
 		Use:   "alerts",
 		Short: "Show alerts",
 		Long: `Show the newest alerts, oldest first. MS is the time from the kernel's timestamp at the hook to
-the store, in milliseconds. Times are UTC.`,
+the store, in milliseconds. Times are UTC. With -o wide, ACTION is what the rule asks for, ATTACK which
+techniques of MITRE ATT&CK it is about, and KEY what a baseline would have to hold.`,
 		Example: `  plumbline alerts --since 1h --severity warning
   plumbline alerts -f --workload payments
   plumbline alerts -o json --limit 1000 | jq .output`,
 		Args: cobra.NoArgs,
 		RunE: work(func(cmd *cobra.Command) error { return runAlerts(cmd, o) }),
 	}
-	o.register(cmd)
+	o.register(cmd, "wide")
 	f := cmd.Flags()
 	f.BoolVarP(&o.follow, "follow", "f", false, "go on with alerts as they are stored")
 	f.StringVar(&o.since, "since", "", "only alerts since: a duration like 90m, or a time like 2026-01-02T15:04:05Z")
@@ -199,16 +202,19 @@ func followOnce(ctx context.Context, c *bus.Client, req controlplane.AlertsReque
 }
 
 type alertPrinter struct {
-	out   io.Writer
-	json  bool
-	table *table
+	out        io.Writer
+	json, wide bool
+	table      *table
 }
 
 func newAlertPrinter(out io.Writer, output string) *alertPrinter {
-	return &alertPrinter{
-		out: out, json: output == "json",
-		table: newTable(out, "TIME", "SEVERITY", "WORKLOAD", "SPIFFE ID", "RULE", "VERDICT", "HOOK", "MS"),
+	p := &alertPrinter{out: out, json: output == "json", wide: output == "wide"}
+	head := []string{"TIME", "SEVERITY", "WORKLOAD", "SPIFFE ID", "RULE", "VERDICT", "HOOK", "MS"}
+	if p.wide {
+		head = append(head, "ACTION", "ATTACK", "KEY")
 	}
+	p.table = newTable(out, head...)
+	return p
 }
 
 func (p *alertPrinter) print(page []rawAlert) error {
@@ -224,7 +230,11 @@ func (p *alertPrinter) print(page []rawAlert) error {
 		if err := json.Unmarshal(raw.Alert, &a); err != nil {
 			return fmt.Errorf("read alert: %w", err)
 		}
-		rows = append(rows, alertRow(a))
+		row := alertRow(a)
+		if p.wide {
+			row = append(row, cmp.Or(a.Detail.Action, "alert"), strings.Join(a.Detail.Attack, ","), a.Detail.Key)
+		}
+		rows = append(rows, row)
 	}
 	if p.json {
 		return nil

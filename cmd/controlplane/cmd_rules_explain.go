@@ -201,6 +201,8 @@ func windowText(w *rule.Window) string {
 // effect is what becomes of what the rule matches.
 func effect(r *rule.Rule) string {
 	switch {
+	case r.Mode == event.Off:
+		return "mode off disables it"
 	case r.Action == rule.Alert:
 		return "it alerts"
 	case !r.Stops():

@@ -19,7 +19,7 @@ func writeJUnit(out io.Writer, results []trialResult) error {
 		}
 		c := junit.Case{Name: r.Name, Class: r.File, File: r.File, Line: r.Line}
 		if !r.OK {
-			c.Failure = &junit.Failure{Message: "the rules that match are not the wanted ones", Text: r.Message}
+			c.Failure = &junit.Failure{Message: "the alerts are not the wanted ones", Text: r.Message}
 		}
 		s.Add(c)
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 func newRulesLint() *cobra.Command {
-	var builtIn, strict bool
+	var builtIn, strict, verbose bool
 	var output string
 	cmd := &cobra.Command{
 		Use:   "lint FILE|DIR...",
@@ -25,6 +25,10 @@ func newRulesLint() *cobra.Command {
 		Long: `Check rule files as the agent would load them, and show every problem in its place. An error leaves
 out what it is about; a warning does not, or for a good reason. A rule with action deny or kill whose
 condition the kernel cannot decide is an error at each part of it that the kernel knows nothing about.
+
+A warning names each field that is not supplied, each evt.type that no event has, and each key that has no
+effect, with the reason. With -v and in JSON, macros and lists are listed: where they are, what they
+are, and whether anything refers to them.
 
 Exit codes: 0 fine; 1 warnings, with --strict; 2 errors, or a file cannot be read.`,
 		Example: `  plumbline rules lint falco_rules.yaml my_rules.yaml
@@ -40,6 +44,7 @@ Exit codes: 0 fine; 1 warnings, with --strict; 2 errors, or a file cannot be rea
 				return err
 			}
 			l := newLint(f.Rules)
+			l.verbose = verbose
 			if err := l.print(cmd.OutOrStdout(), output); err != nil {
 				return err
 			}
@@ -48,6 +53,7 @@ Exit codes: 0 fine; 1 warnings, with --strict; 2 errors, or a file cannot be rea
 	}
 	builtInFlag(cmd, &builtIn)
 	outputFlag(cmd, &output, "text", "json", "sarif")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "list macros and lists too")
 	cmd.Flags().BoolVar(&strict, "strict", false, "exit with 1 if there are warnings")
 	return cmd
 }
@@ -62,8 +68,32 @@ type lint struct {
 	Errors   int       `json:"errors"`
 	Warnings int       `json:"warnings"`
 	Problems []finding `json:"problems"`
+	Defined  []defined `json:"defined"` // macros, then lists, in load order
 
-	files []rule.File
+	files   []rule.File
+	verbose bool
+}
+
+// defined is a macro or a list.
+type defined struct {
+	Kind   string `json:"kind"`
+	Name   string `json:"name"`
+	File   string `json:"file"`
+	Line   int    `json:"line"`
+	Column int    `json:"column"`
+	Text   string `json:"text"` // the condition, or the items
+	Used   bool   `json:"used"`
+}
+
+func definedIn(set *rule.Ruleset) []defined {
+	all := []defined{}
+	for _, m := range set.Macros() {
+		all = append(all, defined{"macro", m.Name, m.File, m.Line, m.Column, strings.Join(strings.Fields(m.Condition), " "), m.Used})
+	}
+	for _, l := range set.Lists() {
+		all = append(all, defined{"list", l.Name, l.File, l.Line, l.Column, strings.Join(l.Items, ", "), l.Used})
+	}
+	return all
 }
 
 // finding is one problem.
@@ -81,7 +111,7 @@ func newLint(files []rule.File) *lint {
 	c := newCatalogue(files)
 	l := &lint{
 		Files: len(files), Rules: len(c.all.Rules()) + len(c.set.LeftOut()), Macros: len(c.set.Macros()), Lists: len(c.set.Lists()),
-		LeftOut: len(c.set.LeftOut()), Problems: []finding{}, files: files,
+		LeftOut: len(c.set.LeftOut()), Problems: []finding{}, Defined: definedIn(c.set), files: files,
 	}
 	for d := range event.DimSyscalls {
 		if c.set.Drift(d).File != builtInDrift {
@@ -126,6 +156,9 @@ func (l *lint) print(out io.Writer, output string) error {
 		f.text(&b, colour)
 		b.WriteString(l.excerpt(f, colour))
 	}
+	if l.verbose {
+		l.listDefined(&b)
+	}
 	fmt.Fprintf(&b, "%s, %s, %s in %s: %s, %s", count(l.Rules, "rule"), count(l.Macros, "macro"), count(l.Lists, "list"),
 		count(l.Files, "file"), count(l.Errors, "error"), count(l.Warnings, "warning"))
 	if l.LeftOut > 0 {
@@ -134,6 +167,17 @@ func (l *lint) print(out io.Writer, output string) error {
 	b.WriteByte('\n')
 	_, err := io.WriteString(out, b.String())
 	return err
+}
+
+// listDefined writes a line for each macro and list.
+func (l *lint) listDefined(b *strings.Builder) {
+	for _, d := range l.Defined {
+		unused := ""
+		if !d.Used {
+			unused = " (not used)"
+		}
+		fmt.Fprintf(b, "%s:%d:%d: %s %s%s: %s\n", cli.Printable(d.File), d.Line, d.Column, d.Kind, cli.Printable(d.Name), unused, cli.Printable(d.Text))
+	}
 }
 
 func (f finding) text(b *strings.Builder, colour bool) {

@@ -155,7 +155,7 @@ func TestNear(t *testing.T) {
 		"equal": {"abc", "abc", 0}, "empty": {"", "abc", 3}, "insert": {"ac", "abc", 1}, "all": {"kitten", "sitting", 3},
 	} {
 		t.Run("edits "+name, func(t *testing.T) {
-			if got, back := edits(tc.a, tc.b), edits(tc.b, tc.a); got != tc.want || back != tc.want {
+			if got, back := rule.Distance(tc.a, tc.b), rule.Distance(tc.b, tc.a); got != tc.want || back != tc.want {
 				t.Errorf("got %d and %d, want %d", got, back, tc.want)
 			}
 		})

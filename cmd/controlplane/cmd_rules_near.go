@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/plumbline-io/plumbline/pkg/rule"
 )
 
 func noSuchRule(c *catalogue, name string) error {
@@ -31,7 +33,7 @@ func near(name string, names []string) []string {
 	var found []string
 	for _, n := range names {
 		have := strings.ToLower(n)
-		d := edits(want, have)
+		d := rule.Distance(want, have)
 		if strings.Contains(have, want) {
 			d = 0
 		}
@@ -45,24 +47,4 @@ func near(name string, names []string) []string {
 		found[i] = fmt.Sprintf("%q", found[i])
 	}
 	return found[:min(len(found), most)]
-}
-
-// edits counts the bytes to insert, delete or replace (Levenshtein).
-func edits(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
-		}
-	}
-	return row[len(b)]
 }

@@ -25,8 +25,8 @@ func newRulesTest() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "test FILE|DIR...",
 		Short: "Run the tests beside rule files",
-		Long: `Run the tests of rules. Tests of x.yaml stand in x_test.yaml beside it: events, and the names of the rules
-that raise alerts. A test has one event, or several steps, each so long after the one before, and
+		Long: `Run the tests of rules. Tests of x.yaml stand in x_test.yaml beside it: events, and the rules that raise
+alerts, by name alone or with what is said. A test has one event, or several steps, each so long after the one before, and
 repeated as often as it says:
 
   - test: a scan of ports
@@ -37,7 +37,12 @@ repeated as often as it says:
       - event: exec
         after: 5m
         exec: {path: /usr/bin/nmap, comm: nmap}
-    alerts: [Network scan, Network scanner started]
+    alerts:
+      - Network scan
+      - rule: Network scanner started     # and what its first alert says, as far as it is given
+        output: Network scanner started (command=/usr/bin/nmap)
+        severity: notice
+        fields: {proc.cmdline: /usr/bin/nmap, container.name: null}   # null: it has no value
 
 All rules and all tests that are named are loaded together; a directory stands
 for those below it, and a file for itself and the one beside it. Rules that are switched off are tested
@@ -158,7 +163,7 @@ func (t *trials) run() {
 		got := detect.Try(t.set, test)
 		r := trialResult{
 			Name: test.Name, File: test.File, Line: test.Line, OK: true,
-			Want: append([]string{}, test.Want...), Got: append([]string{}, got.Raised...),
+			Want: test.Names(), Got: append([]string{}, got.Raised...),
 		}
 		if err := got.Check(test); err != nil {
 			r.OK, r.Message = false, err.Error()

@@ -10,6 +10,7 @@ import (
 
 func newVersion() *cobra.Command {
 	output := "table"
+	var formats []string
 	cmd := &cobra.Command{
 		Use:     "version",
 		Short:   "Print the version",
@@ -17,7 +18,7 @@ func newVersion() *cobra.Command {
 		Args:    cobra.NoArgs,
 	}
 	cmd.RunE = work(func(cmd *cobra.Command) (err error) {
-		if err := checkOutput(output); err != nil {
+		if err := checkOutput(output, formats); err != nil {
 			return err
 		}
 		platform := runtime.GOOS + "/" + runtime.GOARCH
@@ -29,6 +30,6 @@ func newVersion() *cobra.Command {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "plumbline %s %s %s\n", version, runtime.Version(), platform)
 		return err
 	})
-	registerOutput(cmd, &output)
+	formats = registerOutput(cmd, &output)
 	return cmd
 }

@@ -156,14 +156,17 @@ func report(ts *testscript.TestScript, _ bool, args []string) {
 
 func sample(i int) alert.Alert {
 	severity, workload := alert.Warning, "web.service"
+	var more alert.Detail
 	if i%2 == 1 {
 		severity, workload = alert.Critical, "evil\x1b[2J\n\u202e"
+		more = alert.Detail{Attack: []string{"T1059.004", "T1611"}, Action: "deny", Key: "/bin/sh"}
 	}
 	return alert.Alert{
 		Time: time.Now(), Rule: "Exec outside baseline", Severity: severity, Source: "syscall", Output: fmt.Sprintf("alert %d", i),
 		Fields: map[string]any{"evt.time": int64(1700000000123456789)},
 		Detail: alert.Detail{
 			Workload: workload, WorkloadKind: "unit", SPIFFEID: "spiffe://example.org/prod/web", Verdict: "deny", Hook: "lsm",
+			Attack: more.Attack, Action: more.Action, Key: more.Key,
 		},
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -106,7 +107,8 @@ func TestUnits(t *testing.T) {
 	}
 }
 
-// The configuration is valid as it is shipped, and with everything in it that is commented out.
+// The configuration is valid as it is shipped, and with everything in it that is commented out. Every key stands
+// there, those that have a default with that.
 func TestConfig(t *testing.T) {
 	c, err := agent.ReadConfig("agent.yaml")
 	if err != nil {
@@ -124,11 +126,43 @@ func TestConfig(t *testing.T) {
 	if err := os.WriteFile(all, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if c, err = agent.ReadConfig(all); err != nil || len(c.Scope) != 1 || c.ControlPlane.URL == "" || c.ControlPlane.PasswordFile == "" {
-		t.Errorf("%+v, %v", c, err)
+	if c, err = agent.ReadConfig(all); err != nil {
+		t.Fatal(err)
 	}
-	c.Scope = nil // this machine need not have it
-	if err := c.Complete(); err != nil || c.AlertsHTTPCA == "" || c.AlertsSyslog == "" || c.FalcoSocket == "" || c.Falco.HTTPListen == "" || c.Falco.Socket == "" {
-		t.Errorf("%+v, %v", c, err)
+	var defaults agent.Config
+	if err := defaults.Complete(); err != nil {
+		t.Fatal(err)
+	}
+	defaults.Node, defaults.PinDir = "", "" // they are of this machine
+	compareKeys(t, "", reflect.ValueOf(c), reflect.ValueOf(defaults))
+	for _, noSocket := range []bool{false, true} {
+		c := c
+		c.Scope, c.Rules = nil, nil // this machine need not have them
+		if noSocket {
+			c.Falco.Socket = ""
+		} else {
+			c.Falco = agent.FalcoInput{HTTPListen: c.Falco.HTTPListen, Socket: c.Falco.Socket}
+		}
+		if err := c.Complete(); err != nil {
+			t.Errorf("%+v, %v", c, err)
+		}
+	}
+}
+
+// compareKeys tells of keys of the configuration that are not documented, or not with their default.
+func compareKeys(t *testing.T, path string, documented, defaults reflect.Value) {
+	t.Helper()
+	for i := range documented.NumField() {
+		key := documented.Type().Field(i).Tag.Get("yaml")
+		got, want := documented.Field(i), defaults.Field(i)
+		switch {
+		case key == "-":
+		case got.Kind() == reflect.Struct:
+			compareKeys(t, path+key+".", got, want)
+		case got.IsZero():
+			t.Errorf("%s%s is not documented", path, key)
+		case !want.IsZero() && !reflect.DeepEqual(got.Interface(), want.Interface()):
+			t.Errorf("%s%s: %v is not its default", path, key, got)
+		}
 	}
 }

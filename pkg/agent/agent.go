@@ -93,7 +93,7 @@ func (a *Agent) openHost() (err error) {
 }
 
 func (a *Agent) openSinks() (err error) {
-	if a.sink, err = openSink(a.cfg.Alerts, a.cfg.Log); err != nil {
+	if a.sink, err = openSink(a.cfg.Alerts, a.cfg.alertsFormat(), a.cfg.Log); err != nil {
 		return err
 	}
 	if err := a.openOutputs(); err != nil {

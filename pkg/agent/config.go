@@ -1,25 +1,18 @@
 package agent
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"net/url"
 	"os"
 	"path"
 	"path/filepath"
-	"strconv"
-	"strings"
 
-	"go.yaml.in/yaml/v3"
-
+	"github.com/plumbline-io/plumbline/pkg/alert"
 	"github.com/plumbline-io/plumbline/pkg/enforce"
 	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/identity"
-	"github.com/plumbline-io/plumbline/pkg/output"
 	"github.com/plumbline-io/plumbline/pkg/rule"
 )
 
@@ -69,6 +62,8 @@ type Config struct {
 	Protect []string `yaml:"protect"`
 	// Alerts is a file that also gets every alert as one JSON line; "-" is standard output.
 	Alerts string `yaml:"alerts"`
+	// AlertsFormat is how Alerts and AlertsSyslog get them: json, or text, Falco's line. Default: json.
+	AlertsFormat string `yaml:"alerts_format"`
 	// AlertsHTTP is a URL that gets every alert in Falco's JSON, one POST for each: falcosidekick's, say.
 	// AlertsHTTPCA is a PEM file with the CA of an https one; without it, the system's are trusted.
 	AlertsHTTP   string `yaml:"alerts_http"`
@@ -85,6 +80,8 @@ type Config struct {
 	// RuleMatching is how many rules may raise an alert for one event: all, or first as Falco does it, in the
 	// order of the files. The kernel's own alerts and rules with a window are beside that. Default: all.
 	RuleMatching string `yaml:"rule_matching"`
+	// Priority is Falco's: rules that are less severe are not in force, but for those that deny. Default: debug, all.
+	Priority string `yaml:"priority"`
 	// TrustDomain of the SPIFFE IDs made by template. Default: plumbline.local.
 	TrustDomain string `yaml:"trust_domain"`
 	// BTF is a file with the kernel's types, for kernels without /sys/kernel/btf/vmlinux.
@@ -118,6 +115,13 @@ type FalcoInput struct {
 	HTTPListen string `yaml:"http_listen"`
 	// Socket is that of Falco's gRPC outputs, which Falco has until version 0.43.
 	Socket string `yaml:"socket"`
+	// Host and Port are where these outputs are on a network, with mutual TLS: the certificate, key and CA are files
+	// in PEM form, read anew for each connection.
+	Host     string `yaml:"host"`
+	Port     uint16 `yaml:"port"`
+	CertFile string `yaml:"cert_file"`
+	KeyFile  string `yaml:"key_file"`
+	CAFile   string `yaml:"ca_file"`
 }
 
 // DefaultSocket answers where the configuration names no other.
@@ -125,57 +129,6 @@ const DefaultSocket = "/run/plumbline/agent.sock"
 
 // DefaultBreakGlass is the break-glass file where the configuration names no other.
 const DefaultBreakGlass = "/etc/plumbline/break-glass"
-
-const maxConfigBytes = 1 << 20
-
-// ReadConfig reads a YAML file. Unknown fields are errors; every error names file and line.
-func ReadConfig(path string) (Config, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return Config{}, fmt.Errorf("read configuration: %w", err)
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxConfigBytes+1))
-	if err != nil {
-		return Config{}, fmt.Errorf("read configuration %s: %w", path, err)
-	}
-	if len(data) > maxConfigBytes {
-		return Config{}, fmt.Errorf("read configuration %s: more than %d bytes", path, maxConfigBytes)
-	}
-	return parseConfig(path, data)
-}
-
-func parseConfig(path string, data []byte) (Config, error) {
-	var c Config
-	dec := yaml.NewDecoder(bytes.NewReader(data))
-	dec.KnownFields(true)
-	err := dec.Decode(&c)
-	var wrong *yaml.TypeError
-	switch {
-	case errors.Is(err, io.EOF): // an empty file is all defaults
-		return c, nil
-	case errors.As(err, &wrong):
-		return c, configError(path, wrong.Errors[0])
-	case err != nil:
-		return c, configError(path, strings.TrimPrefix(err.Error(), "yaml: "))
-	}
-	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
-		return c, fmt.Errorf("read configuration %s: it holds more than one document", path)
-	}
-	return c, nil
-}
-
-// configError puts what yaml says into our form: file:line: and no names of Go types.
-func configError(path, text string) error {
-	line := ""
-	if after, ok := strings.CutPrefix(text, "line "); ok {
-		line, text, _ = strings.Cut(after, ": ")
-		line = ":" + line
-	}
-	text = strings.TrimSuffix(text, " in type agent.Config")
-	text = strings.TrimSuffix(text, " in type agent.ControlPlane")
-	return fmt.Errorf("read configuration %s%s: %s", path, line, text)
-}
 
 // Complete fills in defaults and checks every field.
 func (c *Config) Complete() error {
@@ -188,7 +141,7 @@ func (c *Config) Complete() error {
 	}
 	for value, fallback := range map[*string]string{
 		&c.Mode: "learn", &c.Strength: "auto", &c.RuleMatching: rule.All.String(), &c.OnStop: onStopKeep,
-		&c.BreakGlass: DefaultBreakGlass, &c.TrustDomain: "plumbline.local",
+		&c.AlertsFormat: alert.JSON.String(), &c.Priority: "debug", &c.BreakGlass: DefaultBreakGlass, &c.TrustDomain: "plumbline.local",
 		&c.ControlPlane.Tenant: "default", &c.ControlPlane.Cluster: "default",
 	} {
 		if *value == "" {
@@ -249,6 +202,9 @@ func (c *Config) check() error {
 	}
 	if _, err := rule.ParseMatching(c.RuleMatching); err != nil {
 		return fmt.Errorf("check rule_matching: %w", err)
+	}
+	if _, err := alert.ParseSeverity(c.Priority); err != nil {
+		return fmt.Errorf("check priority: %w", err)
 	}
 	if c.OnStop != onStopKeep && c.OnStop != onStopRelease {
 		return fmt.Errorf("check on_stop: unknown %q: want %s or %s", c.OnStop, onStopKeep, onStopRelease)
@@ -336,50 +292,4 @@ func (c *Config) dimensions() event.Dimensions {
 		}
 	}
 	return dims
-}
-
-func (c *Config) checkOutputs() error {
-	if c.AlertsHTTP != "" {
-		if err := output.CheckHTTP(c.AlertsHTTP); err != nil {
-			return fmt.Errorf("check alerts_http: %w", err)
-		}
-	}
-	if c.AlertsHTTPCA != "" && !strings.HasPrefix(c.AlertsHTTP, "https://") {
-		return errors.New("check alerts_http_ca: alerts_http is no https:// URL")
-	}
-	if c.AlertsSyslog != "" {
-		if _, err := output.NewSyslog(c.AlertsSyslog); err != nil {
-			return fmt.Errorf("check alerts_syslog: %w", err)
-		}
-	}
-	return nil
-}
-
-func (c *Config) checkFalco() error {
-	for field, socket := range map[string]string{"falco_socket": c.FalcoSocket, "falco.socket": c.Falco.Socket} {
-		switch {
-		case socket == "":
-		case !filepath.IsAbs(socket):
-			return fmt.Errorf("check %s: %s is not an absolute path", field, socket)
-		case filepath.Clean(socket) == filepath.Clean(c.Socket):
-			return fmt.Errorf("check %s: %s is the agent's own socket", field, socket)
-		}
-	}
-	if c.FalcoSocket != "" && filepath.Clean(c.FalcoSocket) == filepath.Clean(c.Falco.Socket) {
-		return fmt.Errorf("check falco.socket: %s is falco_socket too: alerts would go in circles", c.FalcoSocket)
-	}
-	if c.Falco.HTTPListen == "" {
-		return nil
-	}
-	host, port, err := net.SplitHostPort(c.Falco.HTTPListen)
-	if err != nil {
-		return fmt.Errorf("check falco.http_listen: %w", err)
-	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
-		return fmt.Errorf("check falco.http_listen %q: the port is no number from 0 to 65535", c.Falco.HTTPListen)
-	}
-	if host == "" {
-		c.Falco.HTTPListen = net.JoinHostPort("127.0.0.1", port) // whoever wants others to post names an address
-	}
-	return nil
 }

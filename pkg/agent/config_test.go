@@ -9,13 +9,22 @@ import (
 
 func TestConfigErrorsNameFileAndLine(t *testing.T) {
 	for name, tc := range map[string]struct{ yaml, want string }{
-		"unknown field":  {"node: a\nscoop: [/x]\n", ":2: field scoop not found"},
-		"wrong type":     {"ring_bytes: many\n", ":1: cannot unmarshal"},
+		"unknown field":  {"node: a\nscoop: [/x]\n", ":2: unknown field scoop"},
+		"wrong type":     {"ring_bytes: many\n", `:1: ring_bytes is "many", want a number`},
 		"not yaml":       {"node: [\n", ":1: "},
 		"tab":            {"node: a\n\tmode: learn\n", ":2: "},
-		"nested unknown": {"control_plane:\n  uri: x\n", ":2: field uri not found"},
+		"nested unknown": {"control_plane:\n  uri: x\n", ":2: unknown field uri"},
 		"two documents":  {"node: a\n---\nnode: b\n", ": it holds more than one document"},
-		"falco unknown":  {"falco:\n  listen: x\n", ":2: field listen not found"},
+		"falco unknown":  {"falco:\n  listen: x\n", ":2: unknown field listen"},
+		"a list":         {"node: a\nscope: x\n", `:2: scope is "x", want a list`},
+		"no list":        {"node: [a]\n", ":1: node is a list, want a text"},
+		"no keys":        {"falco:\n  [a]\n", ":2: falco is a list, want keys and values"},
+		"keys":           {"mode: learn\nprotect: {a: b}\n", ":2: protect is keys and values, want a list"},
+		"nested":         {"falco:\n  host: h\n  port: 70000\n", `:3: falco.port is "70000", want a number from 0 to 65535`},
+		"one line":       {"falco: {host: h, port: x}\n", `:1: falco.port is "x", want a number from 0 to 65535`},
+		"too large":      {"deny_budget: 99999999999999999999\n", `:1: deny_budget is "9999999", want a number`},
+		"no map":         {"- a\n", ":1: the file is a list, want keys and values"},
+		"alerts twice":   {"alerts: a\nalerts: b\n", `:2: mapping key "alerts" already defined at line 1`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "agent.yaml")
@@ -25,6 +34,11 @@ func TestConfigErrorsNameFileAndLine(t *testing.T) {
 			_, err := ReadConfig(path)
 			if err == nil || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), tc.want) {
 				t.Errorf("got %v, want file and %q", err, tc.want)
+			}
+			for _, leaked := range []string{"agent.", "!!", "[]", "uint16"} {
+				if strings.Contains(strings.ReplaceAll(err.Error(), path, ""), leaked) {
+					t.Errorf("%v has %s of Go or YAML", err, leaked)
+				}
 			}
 		})
 	}
@@ -42,6 +56,12 @@ func TestConfigChecks(t *testing.T) {
 		"spool":    {Config{SpoolBytes: 5}, "less than 1 MiB"},
 		"scope":    {Config{Scope: []string{"/usr"}}, "check scope /usr: not a cgroup directory"},
 
+		"alerts_format":     {Config{AlertsFormat: "xml"}, `check alerts_format: unknown format "xml": want json or text`},
+		"priority":          {Config{Priority: "loud"}, `check priority: unknown priority "loud"`},
+		"Falco's host":      {Config{Falco: FalcoInput{Host: "h", Port: 5060}}, "check falco: check Falco's address: mutual TLS needs a certificate, a key and a CA"},
+		"Falco's port":      {Config{Falco: FalcoInput{Host: "h"}}, "check falco: check Falco's address: h has no port"},
+		"two of Falco":      {Config{Falco: FalcoInput{Socket: "/f.sock", Host: "h"}}, "check falco: check Falco's address: want a socket or a host"},
+		"certificate alone": {Config{Falco: FalcoInput{CertFile: "/c.pem"}}, "want a socket or a host"},
 		"alerts_http":       {Config{AlertsHTTP: "sidekick:2801"}, "check alerts_http: "},
 		"CA without https":  {Config{AlertsHTTP: "http://h/", AlertsHTTPCA: "/ca.pem"}, "check alerts_http_ca: alerts_http is no https:// URL"},
 		"alerts_syslog":     {Config{AlertsSyslog: "/dev/log"}, "check alerts_syslog: "},

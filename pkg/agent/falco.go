@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"path/filepath"
+	"strconv"
 
 	"github.com/plumbline-io/plumbline/pkg/alert"
 	"github.com/plumbline-io/plumbline/pkg/detect"
@@ -16,7 +18,7 @@ type falcoInput struct {
 	receiver *falco.Receiver // nil: not wanted
 	listener net.Listener    // of the receiver
 	client   *falco.Client   // nil: not wanted
-	socket   string          // of the client
+	from     string          // where the client reads
 }
 
 // InputState is one way in which alerts of others come, in the agent's status.
@@ -30,9 +32,11 @@ type InputState struct {
 
 // openFalco takes the address before anything is loaded: an occupied port is the user's to solve.
 func (a *Agent) openFalco() (err error) {
-	if socket := a.cfg.Falco.Socket; socket != "" {
-		a.falco.socket = socket
-		if a.falco.client, err = falco.New(falco.Config{Socket: socket, Log: a.cfg.Log}); err != nil {
+	if from := &a.cfg.Falco; from.wantsClient() {
+		if a.falco.from = from.Socket; from.Socket == "" {
+			a.falco.from = net.JoinHostPort(from.Host, strconv.Itoa(int(from.Port)))
+		}
+		if a.falco.client, err = falco.New(from.client(a.cfg.Log)); err != nil {
 			return err
 		}
 	}
@@ -84,7 +88,11 @@ func (f *falcoInput) States() []InputState {
 	}
 	if f.client != nil {
 		s := f.client.Stats()
-		all = append(all, InputState{"falco.socket", f.socket, s.Alerts, s.Refused, s.LastError})
+		name := "falco.host"
+		if filepath.IsAbs(f.from) {
+			name = "falco.socket"
+		}
+		all = append(all, InputState{name, f.from, s.Alerts, s.Refused, s.LastError})
 	}
 	return all
 }

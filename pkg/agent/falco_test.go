@@ -403,3 +403,29 @@ func TestOutputsDoNotHoldUpTheEventLoop(t *testing.T) {
 		t.Errorf("at the end: %+v", got)
 	}
 }
+
+// A Falco on a network is read as one on a socket is; its certificates are opened when it is connected to.
+func TestFalcoOnNetwork(t *testing.T) {
+	a := &Agent{cfg: Config{Falco: FalcoInput{Host: "::1", Port: 5060, CertFile: "/c.pem", KeyFile: "/k.pem", CAFile: "/ca.pem"}}}
+	if err := a.openFalco(); err != nil {
+		t.Fatal(err)
+	}
+	if got := a.falco.States(); len(got) != 1 || got[0].Name != "falco.host" || got[0].Address != "[::1]:5060" || len(a.falco.Tasks(nil)) != 1 {
+		t.Errorf("%+v", got)
+	}
+}
+
+// The file of alerts holds one line for each, in the format that is asked for.
+func TestAlertFileFormat(t *testing.T) {
+	for format, want := range map[string]string{"json": `{"time":"`, "text": "00:00:01.000000000: Warning two lines\n"} {
+		file := filepath.Join(t.TempDir(), "alerts")
+		a, end := newBridge(t, Config{Alerts: file, AlertsFormat: format})
+		at := time.Unix(1, 0)
+		a.sink.Raise(alert.Alert{Time: at, Rule: "r", Severity: alert.Warning, Output: alert.Text(at, alert.Warning, "two\nlines")})
+		end()
+		got, err := os.ReadFile(file)
+		if err != nil || !strings.HasPrefix(string(got), want) || strings.Count(string(got), "\n") != 1 {
+			t.Errorf("%s: %q, %v", format, got, err)
+		}
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/alert"
 	"github.com/plumbline-io/plumbline/pkg/falco"
 	"github.com/plumbline-io/plumbline/pkg/output"
+	"github.com/plumbline-io/plumbline/pkg/rule"
 )
 
 // place gets every alert beside the spool and the file. It never makes the caller of Offer wait.
@@ -72,7 +73,7 @@ func (a *Agent) openOutputs() error {
 		a.addQueue("alerts_http", redacted(a.cfg.AlertsHTTP), sender)
 	}
 	if a.cfg.AlertsSyslog != "" {
-		sender, err := output.NewSyslog(a.cfg.AlertsSyslog)
+		sender, err := output.NewSyslog(a.cfg.AlertsSyslog, a.cfg.alertsFormat())
 		if err != nil {
 			return err
 		}
@@ -83,7 +84,7 @@ func (a *Agent) openOutputs() error {
 		if err != nil {
 			return err
 		}
-		server := falco.NewServer(falco.ServerConfig{Version: a.cfg.Version})
+		server := falco.NewServer(falco.ServerConfig{Version: a.cfg.Version, Engine: rule.EngineVersion(), Fields: rule.FieldsChecksum()})
 		a.sink.outputs = append(a.sink.outputs, falcoSocket{server, listener})
 	}
 	return nil

@@ -50,7 +50,8 @@ type rulebook struct {
 
 type rulebookConfig struct {
 	BuiltIn fs.FS
-	Paths   []string // files and directories beside the built-in rules
+	Paths   []string       // files and directories beside the built-in rules
+	Least   alert.Severity // less severe rules are not in force
 	// Use puts a set in force, at once: it is the only way in which rules come into force. If it cannot, what
 	// was in force stays so.
 	Use func(*rule.Ruleset) error
@@ -114,7 +115,7 @@ func (b *rulebook) load(files []rule.File) (set *rule.Ruleset, wrong []string) {
 		}
 		wrong = append(wrong, p.Error())
 	}
-	return set, wrong
+	return set.AtLeast(b.Least), wrong
 }
 
 // note takes down that a set came into force, and what more there is to say of it.
@@ -252,12 +253,16 @@ func (a *Agent) openRules() error {
 	if err != nil {
 		return err
 	}
+	least, err := alert.ParseSeverity(a.cfg.Priority)
+	if err != nil {
+		return err
+	}
 	a.facts = newFacts(a.host, &a.subject)
 	a.detector = detect.New(detect.Config{
 		Hostname: a.cfg.Node, Wall: a.host.Wall, Window: time.Minute, DenyWindow: time.Second, Matching: matching, Facts: a.facts,
 	})
 	a.rules = &rulebook{rulebookConfig: rulebookConfig{
-		BuiltIn: rules.Files, Paths: a.cfg.Rules, Use: a.useRules, Raise: func(told alert.Alert) { a.sink.Raise(told) },
+		BuiltIn: rules.Files, Paths: a.cfg.Rules, Least: least, Use: a.useRules, Raise: func(told alert.Alert) { a.sink.Raise(told) },
 		Node: a.cfg.Node, Now: time.Now, Log: a.cfg.Log,
 	}}
 	return a.rules.Open()

@@ -53,7 +53,7 @@ func newShelf(t *testing.T) *shelf {
 	t.Helper()
 	s := &shelf{dir: t.TempDir()}
 	s.rulebook = &rulebook{rulebookConfig: rulebookConfig{
-		BuiltIn: fstest.MapFS{}, Paths: []string{s.dir}, Node: "n1", Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		BuiltIn: fstest.MapFS{}, Least: alert.Debug, Paths: []string{s.dir}, Node: "n1", Now: time.Now, Log: slog.New(slog.DiscardHandler),
 		Use: func(set *rule.Ruleset) error { s.used.Store(set); return nil },
 		Raise: func(a alert.Alert) {
 			s.mu.Lock()
@@ -134,6 +134,16 @@ func TestOpenLeavesOutWhatIsWrong(t *testing.T) {
 	s := newShelf(t)
 	s.write(t, "a.yaml", ruleOn("A", "evt.type = execve")+ruleOn("B", "evt.typo = execve"))
 	if err := s.Open(); err != nil || s.names() != "A" || len(s.Status().Problems) != 1 {
+		t.Errorf("%v %q %+v", err, s.names(), s.Status())
+	}
+}
+
+// Rules that are not severe enough are read, and not in force.
+func TestMinimumPriority(t *testing.T) {
+	s := newShelf(t)
+	s.Least = alert.Critical
+	s.write(t, "a.yaml", ruleOn("A", "evt.type = execve")+strings.Replace(ruleOn("B", "evt.type = execve"), "priority: ", "priority: critical # ", 1))
+	if err := s.Open(); err != nil || s.names() != "B" || s.Status().Disabled != 1 || len(s.Status().Problems) != 0 {
 		t.Errorf("%v %q %+v", err, s.names(), s.Status())
 	}
 }

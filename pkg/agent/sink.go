@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +17,7 @@ type spooler interface {
 	Append(a alert.Alert) (alert.ID, error)
 }
 
-// sink is where alerts go: the spool towards the control plane, a file of JSON lines, and outputs. It
+// sink is where alerts go: the spool towards the control plane, a file of lines, and outputs. It
 // never waits for a network. The event loop and the inputs from Falco use it at the same time.
 type sink struct {
 	spool   spooler // nil: no control plane
@@ -27,13 +26,15 @@ type sink struct {
 	raised  atomic.Uint64
 	failed  atomic.Uint64 // not written somewhere
 
-	mu   sync.Mutex // one alert at a time: every place gets them in one order
-	file io.WriteCloser
+	mu     sync.Mutex // one alert at a time: every place gets them in one order
+	file   io.WriteCloser
+	format alert.Format // of the file
+	line   []byte       // scratch
 }
 
 // openSink: "" writes no file, "-" writes to standard output.
-func openSink(file string, log *slog.Logger) (*sink, error) {
-	s := &sink{log: log}
+func openSink(file string, format alert.Format, log *slog.Logger) (*sink, error) {
+	s := &sink{format: format, log: log}
 	switch file {
 	case "":
 	case "-":
@@ -66,9 +67,10 @@ func (s *sink) Raise(a alert.Alert) {
 	if s.file == nil {
 		return
 	}
-	line, err := json.Marshal(a)
+	line, err := s.format.Append(s.line[:0], &a)
 	if err == nil {
-		_, err = s.file.Write(append(line, '\n'))
+		s.line = append(line, '\n')
+		_, err = s.file.Write(s.line)
 	}
 	if err != nil {
 		s.fail("write alert", err)

@@ -24,7 +24,7 @@ func allowed() map[string][]string {
 		"pkg/event":             {"pkg/syscalls"},
 		"pkg/alert":             {"pkg/event"},
 		"pkg/process":           {"pkg/event"},
-		"pkg/rule":              core,
+		"pkg/rule":              append([]string{"pkg/syscalls"}, core...),
 		"pkg/rulefile":          {"pkg/rule"},
 		"pkg/baseline":          {"pkg/event", "pkg/syscalls"},
 		"pkg/detect":            append([]string{"pkg/rule", "pkg/baseline", "rules"}, core...),

@@ -19,13 +19,16 @@ func (d *Detector) ExecutableChanged(ev *event.Event, w *Subject, before time.Ti
 	text := fmt.Sprintf("An executable of the baseline was written, replaced or given other attributes (file=%s changed=%s before=%s command=%s workload=%s spiffe_id=%s)",
 		x.Path, now.Format(time.RFC3339Nano), before.Format(time.RFC3339Nano), x.Args, w.Name, w.SPIFFEID)
 	d.alerts.Add(1)
-	return alert.Alert{
+	const technique = "T1554" // compromise host software binary
+	told := alert.Alert{
 		Time: at, Rule: ExecutableChangedRule, Severity: alert.Warning, Source: InternalSource, Hostname: d.cfg.Hostname,
-		Output: alert.Text(at, alert.Warning, text), Tags: []string{"baseline", "mitre_persistence", "T1554"},
+		Output: alert.Text(at, alert.Warning, text), Tags: []string{"baseline", "mitre_persistence", technique},
 		Fields: map[string]any{
 			"evt.time": at.UnixNano(), "workload.name": w.Name, "proc.exepath": strings.Clone(x.Path), "proc.cmdline": strings.Clone(x.Args),
 			"proc.exe_ino.ctime": now.UnixNano(), "plumbline.changed_before": before.UnixNano(),
 		},
 		Detail: detail(ExecutableChangedRule, ev, ev.Verdict, w, strings.Clone(x.Path)),
 	}
+	told.Detail.Attack = []string{technique}
+	return told
 }

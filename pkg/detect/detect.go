@@ -251,11 +251,17 @@ func (d *Detector) raise(r *rule.Rule, w *Subject, out []alert.Alert) []alert.Al
 	}
 	r.AddFields(fields, &d.env)
 	at := time.Unix(0, d.env.Wall).UTC()
-	out = append(out, alert.Alert{
+	about = strings.Clone(about)
+	told := alert.Alert{
 		Time: at, Rule: r.Name, Severity: r.Severity, Source: r.Source, Hostname: d.cfg.Hostname,
 		Output: alert.Text(at, r.Severity, string(r.AppendOutput(nil, &d.env))),
-		Tags:   slices.Clone(r.Tags), Fields: fields, Detail: detail(r.Name, ev, verdict, w, strings.Clone(about)),
-	})
+		Tags:   tags(r), Fields: fields, Detail: detail(r.Name, ev, verdict, w, about),
+	}
+	told.Detail.Attack = slices.Clone(r.Attack)
+	if r.Action != rule.Alert {
+		told.Detail.Action = r.Action.String()
+	}
+	out = append(out, told)
 	d.env.Count = 0
 	return d.follow(r, w, out)
 }
@@ -281,6 +287,17 @@ func verdictOf(r *rule.Rule, ev *event.Event) event.Verdict {
 		return event.Audit
 	}
 	return ev.Verdict
+}
+
+// tags of an alert are those of its rule, and the techniques, which readers of Falco's alerts look for there.
+func tags(r *rule.Rule) []string {
+	all := slices.Clone(r.Tags)
+	for _, id := range r.Attack {
+		if !slices.Contains(all, id) {
+			all = append(all, id)
+		}
+	}
+	return all
 }
 
 func detail(name string, ev *event.Event, verdict event.Verdict, w *Subject, about string) alert.Detail {

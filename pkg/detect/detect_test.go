@@ -513,3 +513,29 @@ func BenchmarkObserveDenied(b *testing.B) {
 		out = d.Observe(ev, w, out[:0])
 	}
 }
+
+// An alert says what its rule is about and asks for. The techniques are among its tags too, each once.
+func TestAttackAndAction(t *testing.T) {
+	const rest = "\n  condition: evt.type = execve\n  output: o\n  priority: error\n"
+	for name, tc := range map[string]struct{ text, attack, action, tags string }{
+		"both":    {"  tags: [x, T1611]\n  attack: [T1611, T1562.001]\n  action: deny\n", "T1611 T1685", "deny", "x T1611 T1685"},
+		"kill":    {"  tags: [x]\n  action: kill\n", "", "kill", "x"},
+		"alert":   {"  attack: T1059\n  action: alert\n", "T1059", "", "T1059"},
+		"neither": {"  tags: [T1059]\n", "", "", "T1059"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set, problems := rule.Load(rule.File{Name: "r.yaml", Data: []byte("- rule: r" + rest + tc.text)})
+			if len(problems) > 0 {
+				t.Fatal(problems)
+			}
+			got := New(Config{Ruleset: set, Wall: wall}).Observe(&event.Event{Kind: event.Exec}, subject(), nil)
+			if len(got) != 1 {
+				t.Fatalf("%+v", got)
+			}
+			d := got[0].Detail
+			if strings.Join(d.Attack, " ") != tc.attack || d.Action != tc.action || strings.Join(got[0].Tags, " ") != tc.tags {
+				t.Errorf("%q %q %q", d.Attack, d.Action, got[0].Tags)
+			}
+		})
+	}
+}

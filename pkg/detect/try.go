@@ -5,13 +5,15 @@ import (
 	"slices"
 	"time"
 
+	"github.com/plumbline-io/plumbline/pkg/alert"
 	"github.com/plumbline-io/plumbline/pkg/rule"
 )
 
 // Outcome is what came of a rule's test.
 type Outcome struct {
-	Raised []string // the rules that raised an alert, each once, in the order of their first alerts
-	Asked  []string // the rules that were asked about some event, or some alert
+	Raised []string      // the rules that raised an alert, each once, in the order of their first alerts
+	Alerts []alert.Alert // these first ones
+	Asked  []string      // the rules that were asked about some event, or some alert
 }
 
 // Try asks the rules about the events of a test, whatever their verdicts. The kernel's own alerts are not
@@ -32,7 +34,7 @@ func Try(set *rule.Ruleset, t *rule.Test) Outcome {
 		for _, a := range d.ask(&Subject{Name: w.Name, Kind: w.Kind, ContainerID: w.ContainerID, SPIFFEID: w.SPIFFEID}, nil) {
 			o.Asked = appendNames(o.Asked, set.ForAlerts())
 			if !slices.Contains(o.Raised, a.Rule) {
-				o.Raised = append(o.Raised, a.Rule)
+				o.Raised, o.Alerts = append(o.Raised, a.Rule), append(o.Alerts, a)
 			}
 		}
 	}
@@ -51,8 +53,13 @@ func appendNames(names []string, rules []*rule.Rule) []string {
 
 // Check says what is not as the test wants it.
 func (o *Outcome) Check(t *rule.Test) error {
-	if !slices.Equal(o.Raised, t.Want) {
-		return fmt.Errorf("%s:%d: test %q: got %q, want %q", t.File, t.Line, t.Name, o.Raised, t.Want)
+	if want := t.Names(); !slices.Equal(o.Raised, want) {
+		return fmt.Errorf("%s:%d: test %q: got %q, want %q", t.File, t.Line, t.Name, o.Raised, want)
+	}
+	for i := range t.Want {
+		if what := t.Want[i].Differs(&o.Alerts[i]); what != "" {
+			return fmt.Errorf("%s:%d: test %q: rule %q: %s", t.File, t.Line, t.Name, t.Want[i].Rule, what)
+		}
 	}
 	return nil
 }

@@ -147,3 +147,39 @@ func TestFacts(t *testing.T) {
 		t.Errorf("without facts: %q", got)
 	}
 }
+
+// A test may want to know what is said, not only by which rule.
+func TestCheckAlerts(t *testing.T) {
+	set, problems := rule.Load(rule.File{Name: "r.yaml", Data: []byte("- rule: r\n  condition: evt.type = execve\n  priority: warning\n  output: \"%proc.name of %user.uid in %container.name\"\n")})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	for name, tc := range map[string]struct{ want, message string }{
+		"name":          {"r", ""},
+		"all":           {`{rule: r, output: sh of 5 in <NA>, severity: WARNING, fields: {proc.name: sh, user.uid: 5, container.name: null}}`, ""},
+		"output":        {`{rule: r, output: sh of 5}`, `rule "r": output is "sh of 5 in <NA>", want "sh of 5"`},
+		"severity":      {`{rule: r, severity: error}`, `rule "r": severity is Warning, want Error`},
+		"text field":    {`{rule: r, fields: {proc.name: bash}}`, `rule "r": proc.name is "sh", want "bash"`},
+		"number":        {`{rule: r, fields: {user.uid: 6}}`, `rule "r": user.uid is "5", want "6"`},
+		"no value":      {`{rule: r, fields: {user.uid: null}}`, `rule "r": user.uid is "5", want none`},
+		"value":         {`{rule: r, fields: {container.name: web}}`, `rule "r": container.name is not there, want "web"`},
+		"not in output": {`{rule: r, fields: {proc.pid: 1}}`, `rule "r": proc.pid is not in the output of the rule`},
+		"other rule":    {`{rule: q, output: x}`, `got ["r"], want ["q"]`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tests, err := rule.ParseTests(rule.File{Name: "t.yaml", Data: []byte(
+				"- test: a\n  exec: {path: /x, comm: sh, uid: 5}\n  workload: {container_id: c1}\n  alerts: [" + tc.want + "]\n",
+			)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, o := "", Try(set, &tests[0])
+			if err := o.Check(&tests[0]); err != nil {
+				got = err.Error()
+			}
+			if want := tc.message; want != "" && got != `t.yaml:1: test "a": `+want || want == "" && got != "" {
+				t.Errorf("got %s\nwant %s", got, want)
+			}
+		})
+	}
+}

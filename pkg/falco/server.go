@@ -21,6 +21,8 @@ import (
 // ServerConfig of a Server. Nothing must be set.
 type ServerConfig struct {
 	Version     string // ours, as vMAJOR.MINOR.PATCH
+	Engine      uint32 // number of Falco's engine whose rules we take
+	Fields      string // checksum of the fields that rules may ask for
 	Capacity    int    // alerts that wait for one subscriber; 0: 1024
 	Subscribers int    // at the same time; 0: 16
 }
@@ -99,7 +101,9 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) error {
 	const request = 4 << 10 // Falco's requests are empty
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(request), grpc.ConnectionTimeout(5*time.Second), grpc.WaitForHandlers(true))
 	outputs.RegisterServiceServer(server, &outputsService{server: s})
-	version.RegisterServiceServer(server, &versionService{answer: parseVersion(s.cfg.Version)})
+	answer := parseVersion(s.cfg.Version)
+	answer.EngineVersion, answer.EngineFieldsChecksum = s.cfg.Engine, s.cfg.Fields
+	version.RegisterServiceServer(server, &versionService{answer: answer})
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()
 	if err := server.Serve(listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
@@ -187,7 +191,7 @@ func (o *outputsService) Get(_ *outputs.Request, stream outputs.Service_GetServe
 	return o.server.flush(sub, stream.Send)
 }
 
-// versionService is Falco's service of that name. It names no engine: the rules are ours.
+// versionService is Falco's service of that name.
 type versionService struct {
 	version.UnimplementedServiceServer
 	answer *version.Response

@@ -295,14 +295,14 @@ func TestEncode(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	_, socket, _ := serveAlerts(t, ServerConfig{Version: "v1.2.3-rc.1+abc"})
+	_, socket, _ := serveAlerts(t, ServerConfig{Version: "v1.2.3-rc.1+abc", Engine: 63, Fields: "5ca1ab1e"})
 	c, ctx := connect(t, socket)
 	api, err := c.Version()
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, err := api.Version(ctx, &version.Request{})
-	want := &version.Response{Version: "v1.2.3-rc.1+abc", Major: 1, Minor: 2, Patch: 3, Prerelease: "rc.1", Build: "abc"}
+	want := &version.Response{Version: "v1.2.3-rc.1+abc", Major: 1, Minor: 2, Patch: 3, Prerelease: "rc.1", Build: "abc", EngineVersion: 63, EngineFieldsChecksum: "5ca1ab1e"}
 	if err != nil || !proto.Equal(got, want) {
 		t.Errorf("got %v, %v, want %v", got, err, want)
 	}

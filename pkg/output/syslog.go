@@ -2,7 +2,6 @@ package output
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -15,9 +14,10 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/alert"
 )
 
-// Syslog writes one message of RFC 5424 per alert; its text is the alert's JSON.
+// Syslog writes one message of RFC 5424 per alert.
 type Syslog struct {
 	network, address string
+	format           alert.Format // of its text
 	pid              int
 	conn             net.Conn // nil: not connected
 }
@@ -27,12 +27,12 @@ const facility = 10
 
 // NewSyslog reads where syslog is: unix:///dev/log, udp://HOST:PORT or tcp://HOST:PORT. The port is 514
 // if there is none. It does not connect.
-func NewSyslog(address string) (*Syslog, error) {
+func NewSyslog(address string, format alert.Format) (*Syslog, error) {
 	u, err := url.Parse(address)
 	if err != nil {
 		return nil, fmt.Errorf("read address of syslog: %w", err)
 	}
-	s := &Syslog{pid: os.Getpid()}
+	s := &Syslog{format: format, pid: os.Getpid()}
 	rest := u.User != nil || u.RawQuery != "" || u.Fragment != ""
 	switch {
 	case u.Scheme == "unix" && u.Host == "" && len(u.Path) > 1 && !rest:
@@ -52,7 +52,7 @@ func NewSyslog(address string) (*Syslog, error) {
 // Send writes a. It connects if it must, and closes the connection after an error. Syslog confirms
 // nothing: an alert counts as sent once this machine has taken it.
 func (s *Syslog) Send(ctx context.Context, a alert.Alert) error {
-	message, err := appendSyslog(nil, a, s.pid)
+	message, err := appendSyslog(nil, a, s.format, s.pid)
 	if err != nil {
 		return err
 	}
@@ -115,17 +115,17 @@ func isGone(conn net.Conn) bool {
 
 // appendSyslog encodes RFC 5424: a severity of ours is one of syslog's, by number. The structured data is
 // empty: its names need a registered number.
-func appendSyslog(b []byte, a alert.Alert, pid int) ([]byte, error) {
-	text, err := json.Marshal(a)
-	if err != nil {
-		return nil, fmt.Errorf("encode alert %q: %w: %w", a.Rule, ErrRefused, err)
-	}
+func appendSyslog(b []byte, a alert.Alert, format alert.Format, pid int) ([]byte, error) {
 	b = fmt.Appendf(b, "<%d>1 ", facility*8+int(min(a.Severity, alert.Debug)))
 	b = a.Time.UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
 	b = appendName(b, a.Hostname, 255)
 	b = fmt.Appendf(b, " plumbline %d", pid)
 	b = appendName(b, a.Source, 32)
-	return append(append(b, " - "...), text...), nil
+	b, err := format.Append(append(b, " - "...), &a)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrRefused, err)
+	}
+	return b, nil
 }
 
 // appendName writes a header field: printable ASCII without spaces, of a length that the standard

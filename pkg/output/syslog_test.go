@@ -40,12 +40,18 @@ func ruleOf(t *testing.T, message []byte) string {
 func TestSyslogMessage(t *testing.T) {
 	a := named("a")
 	a.Severity = alert.Critical
-	got, err := appendSyslog(nil, a, 42)
+	got, err := appendSyslog(nil, a, alert.JSON, 42)
 	want := `<82>1 2026-01-02T03:04:05.678912Z n1 plumbline 42 syscall - {"time":"2026-01-02T03:04:05.678912345Z","rule":"a",`
 	if err != nil || !strings.HasPrefix(string(got), want) {
 		t.Errorf("got %s, %v\nwant %s...", got, err, want)
 	}
 	ruleOf(t, got)
+	a.Output = "03:04:05.678912345: Critical two\nlines"
+	got, err = appendSyslog(nil, a, alert.PlainText, 42)
+	want = "<82>1 2026-01-02T03:04:05.678912Z n1 plumbline 42 syscall - 03:04:05.678912345: Critical two lines"
+	if err != nil || string(got) != want {
+		t.Errorf("got %s, %v\nwant %s", got, err, want)
+	}
 }
 
 func TestSyslogDatagrams(t *testing.T) {
@@ -86,7 +92,7 @@ func TestSyslogDatagrams(t *testing.T) {
 
 func syslogQueue(t *testing.T, address string) *Queue {
 	t.Helper()
-	sender, err := NewSyslog(address)
+	sender, err := NewSyslog(address, alert.JSON)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +135,7 @@ func TestSyslogTCP(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = listener.Close() })
-	sender, err := NewSyslog("tcp://" + listener.Addr().String())
+	sender, err := NewSyslog("tcp://"+listener.Addr().String(), alert.JSON)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +179,7 @@ func TestSyslogTCPHangs(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = listener.Close() })
-	sender, err := NewSyslog("tcp://" + listener.Addr().String())
+	sender, err := NewSyslog("tcp://"+listener.Addr().String(), alert.JSON)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,7 +225,7 @@ func TestSyslogTooLarge(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	sender, err := NewSyslog("udp://" + server.LocalAddr().String())
+	sender, err := NewSyslog("udp://"+server.LocalAddr().String(), alert.JSON)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +257,7 @@ func TestNewSyslog(t *testing.T) {
 		"unix:///dev/log#socket": "want unix:///dev/log",
 	} {
 		t.Run(address, func(t *testing.T) {
-			s, err := NewSyslog(address)
+			s, err := NewSyslog(address, alert.JSON)
 			got := fmt.Sprint(err)
 			if err == nil {
 				got = s.network + " " + s.address
@@ -272,7 +278,7 @@ func FuzzSyslogMessage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, host, source, rule string, severity uint8) {
 		a := named(rule)
 		a.Hostname, a.Source, a.Severity = host, source, alert.Severity(severity%8)
-		message, err := appendSyslog(nil, a, 1)
+		message, err := appendSyslog(nil, a, alert.JSON, 1)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -76,10 +76,12 @@ func (s *scope) against(p *part, f *field, c *comparison, values []string) (mess
 		p.check = func(e *Env) bool { return set.has(e.class()) }
 		return ""
 	}
-	if named := namedClasses(f.name); named != nil && equality && c.modifier == "" {
-		set := named(values)
+	if named := namedClasses(f.name); named != nil && equality && c.modifier != "allof" {
+		set := named(values) // an event has one type, so that oneof asks what anyof does
 		if c.op == "!=" {
 			set = f.classes &^ set
+		} else if f.name == "evt.type" {
+			s.remark(c.left, unobservedType, strangers(values)...)
 		}
 		p.may, p.mayNot, p.cost = set, allClasses&^set, costClass
 		p.check = func(e *Env) bool { return set.has(e.class()) }
@@ -124,16 +126,6 @@ func namedClasses(field string) func(values []string) classes {
 		return operationsNamed
 	}
 	return nil
-}
-
-func typesNamed(values []string) classes {
-	var set classes
-	(allClasses &^ 1).each(func(class int) {
-		if slices.Contains(values, classType(class)) {
-			set |= 1 << class
-		}
-	})
-	return set
 }
 
 func operationsNamed(values []string) classes {

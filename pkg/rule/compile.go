@@ -28,6 +28,14 @@ type scope struct {
 	lists  map[string]*list
 
 	checks, values, planned, program int
+	remarks                          []*mistake // on what was compiled since they were told
+}
+
+// remark takes down what is right, and has no effect.
+func (s *scope) remark(at *term, id string, messages ...string) {
+	for _, message := range messages {
+		s.remarks = append(s.remarks, &mistake{in: at.in, at: at.at, message: message, id: id})
+	}
 }
 
 func newScope() *scope {
@@ -233,7 +241,15 @@ func (s *scope) field(t *term) (*field, *mistake) {
 		m := wrong(t.in, t.at, "%s is refused: %s", f.name, f.why)
 		m.refused = true
 		return nil, m
-	case !t.hasArg:
+	case f.why != "":
+		s.remark(t, notSupplied, f.name+" is not supplied: "+f.why)
+	}
+	return f.argument(t)
+}
+
+// argument is the field with what stands in brackets behind it.
+func (f *field) argument(t *term) (*field, *mistake) {
+	if !t.hasArg {
 		return f, nil
 	}
 	switch f.takes {

@@ -54,11 +54,14 @@ func (l *loader) build(it *item) (*Rule, bool) {
 		if it.has("condition") {
 			l.warning(it.value("condition"), it.name, "the condition is not used: the kernel decides")
 		}
-		if !r.Enabled {
-			l.warning(it.value("enabled"), it.name, "it cannot be disabled: change the workload's mode")
+		for _, key := range []string{"enabled", "mode"} {
+			if it.has(key) && (!r.Enabled || r.Mode == event.Off) {
+				l.warning(it.value(key), it.name, "it cannot be disabled: change the workload's mode")
+			}
 		}
 		return r, true
 	}
+	r.Enabled = r.Enabled && r.Mode != event.Off
 	return r, l.condition(r, it) && l.decidable(r, it)
 }
 
@@ -127,7 +130,23 @@ func (l *loader) extras(r *Rule, it *item) bool {
 			return false
 		}
 	}
+	l.idle(r, it)
 	return l.attack(r, it) && l.window(r, it)
+}
+
+// idle tells of keys that change nothing.
+func (l *loader) idle(r *Rule, it *item) {
+	if r.Action != Alert && !r.Stops() {
+		l.warning(it.value("action"), r.Name, "action %s is not done yet: the rule alerts", r.Action)
+	}
+	if it.has("mode") && r.Mode != event.Off && !r.Stops() {
+		l.warning(it.value("mode"), r.Name, "mode %s has no effect: the action is neither deny nor kill", r.Mode)
+	}
+	for _, key := range []string{"capture", "capture_duration"} {
+		if at := it.value(key); at.node != nil && at.node.Value != "false" {
+			l.warning(at, r.Name, "%s has no effect: nothing is captured", key)
+		}
+	}
 }
 
 // attack reads ids of techniques: one or a list.
@@ -211,8 +230,6 @@ func (l *loader) windowFields(key string, value place, names *[]string, fields *
 			return key + ": " + m.message
 		case f.told:
 			return key + ": " + f.name + " is known only in outputs"
-		case f.why != "":
-			l.warning(value, "", "window: %s: %s is not supplied: %s", key, f.name, f.why)
 		}
 		*names, *fields = append(*names, f.name), append(*fields, f)
 	}

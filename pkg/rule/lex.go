@@ -10,8 +10,9 @@ type mistake struct {
 	in      *passage
 	at      int
 	message string
-	unknown bool // a field or macro that does not exist
-	refused bool // what is asked for is never supplied, by policy
+	unknown bool   // a field or macro that does not exist
+	refused bool   // what is asked for is never supplied, by policy
+	id      string // of the Problem, if it is none of those
 }
 
 // scanner reads a condition. What a word is depends on where it stands: values may hold characters that

@@ -21,7 +21,8 @@ const maxProblems = 200
 type loader struct {
 	*scope
 	file       *File
-	step       int // counts the items
+	unmet      bool // the file requires what is not there
+	step       int  // counts the items
 	macroOrder []*macro
 	listOrder  []*list
 	order      []*history
@@ -59,6 +60,7 @@ func Load(files ...File) (*Ruleset, []Problem) {
 	for _, m := range l.macroOrder {
 		l.compileMacro(m)
 	}
+	l.tellRemarks("")
 	for _, h := range l.order {
 		l.settle(h)
 	}
@@ -76,7 +78,9 @@ func Load(files ...File) (*Ruleset, []Problem) {
 func (l *loader) settle(h *history) {
 	const most = 3
 	for n := 0; n < most && n < len(h.versions); n++ {
-		if r, ok := l.build(h.versions[len(h.versions)-1-n]); ok {
+		r, ok := l.build(h.versions[len(h.versions)-1-n])
+		l.tellRemarks(h.name)
+		if ok {
 			h.rule = r
 			break
 		}
@@ -84,6 +88,14 @@ func (l *loader) settle(h *history) {
 	if d, ok := driftOf(h.name); ok && h.rule != nil {
 		l.drift[d], h.rule = h.rule, nil
 	}
+}
+
+// tellRemarks reports what was found while a rule was compiled, or the macros.
+func (l *loader) tellRemarks(rule string) {
+	for _, m := range l.remarks {
+		l.mistake(m, rule, "", true)
+	}
+	l.remarks = l.remarks[:0]
 }
 
 // unused tells of macros that are wrong although no rule has told of it, and of what nobody refers to.
@@ -190,6 +202,8 @@ func (l *loader) mistake(m *mistake, rule, what string, warning bool) {
 		p.ID = refusedField
 	case m.unknown:
 		p.ID = unknownName
+	case m.id != "":
+		p.ID = m.id
 	}
 	switch {
 	case m.in.of != "":

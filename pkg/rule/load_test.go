@@ -47,7 +47,7 @@ func TestFalcoFiles(t *testing.T) {
 		"empty document": {"---\n---\n" + ruleOf("evt.type = execve"), "", 1, false},
 		"settings":       {ruleOf("proc.name = a") + "  warn_evttypes: false\n  capture: false\n", "", 1, false},
 		"no type":        {ruleOf("proc.name = a"), "names no evt.type", 1, true},
-		"other event":    {ruleOf("evt.type = open"), "holds for no event that is observed", 1, true},
+		"other event":    {ruleOf("evt.num = 0"), "holds for no event that is observed", 1, true},
 		"misspelt key":   {ruleOf("evt.type = execve") + "  colour: red\n", `r.yaml:5:3: rule "r": unknown key "colour"`, 1, true},
 		"other source":   {ruleOf("evt.type = execve") + "  source: k8s_audit\n", `no sensor supplies the source "k8s_audit"`, 0, true},
 		"wrong source":   {ruleOf("tls.ok = true"), "set source to tls", 0, false},
@@ -200,7 +200,7 @@ func TestWindows(t *testing.T) {
 		"unknown key":      {"{count: 5, within: 10s, every: 3}", `"every" is unknown: want count, within, by and distinct`},
 		"too many fields":  {"{count: 5, within: 10s, by: [proc.pid, proc.pid, proc.pid, proc.pid, proc.pid, proc.pid, proc.pid, proc.pid, proc.pid]}", "by is a list of at most 8 fields"},
 		"its own count":    {"{count: 5, within: 10s, by: [window.count]}", "by: window.count is known only in outputs"},
-		"not supplied":     {"{count: 5, within: 10s, by: [proc.env]}", "by: proc.env is not supplied"},
+		"not supplied":     {"{count: 5, within: 10s, by: [proc.env]}", "r.yaml:6:40: rule \"r\": proc.env is not supplied: environments are not read"},
 		"no map":           {"5", "window: expected count, within, by and distinct"},
 		"in the condition": {"{count: 5, within: 10s}\n- macro: m\n  condition: window.count > 3", "window.count is known only in outputs"},
 	} {
@@ -260,7 +260,9 @@ func TestProblemIDs(t *testing.T) {
 		"- rule: r\n  colour: red\n  condition: evt.type = execve" + rest:            "unknown-key",
 		"- rule: r\n  source: k8s_audit\n  condition: evt.type = execve" + rest:      "unknown-source",
 		"- macro: m\n  condition: evt.type = execve\n":                               "unused",
-		"- rule: r\n  condition: evt.arg.fd = 1" + rest:                              "never-asked",
+		"- rule: r\n  condition: evt.num = 0" + rest:                                 "never-asked",
+		"- rule: r\n  condition: evt.type = execve and not evt.arg.fd = 1" + rest:    "not-supplied",
+		"- rule: r\n  condition: evt.type in (execve, dup)" + rest:                   "unobserved-type",
 		"- rule: r\n  condition: proc.name = x" + rest:                               "always-asked",
 		"- rule: Exec outside baseline\n  condition: evt.type = execve" + rest:       "no-effect",
 	} {

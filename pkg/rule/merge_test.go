@@ -32,7 +32,7 @@ func TestMerge(t *testing.T) {
 			"evt.type = execve and proc.name = sh and not user.uid = 34|o sh|d more|Error|[a b c]|true|true",
 		},
 		"override replace": {
-			fine + "- rule: r\n  condition: evt.type = execve\n  output: p\n  desc: e\n  tags: [b]\n  priority: info\n  enabled: false\n  warn_evttypes: false\n  skip-if-unknown-filter: true\n  capture: true\n  capture_duration: 5\n  override: {condition: replace, output: replace, desc: replace, tags: replace, priority: replace, enabled: replace, warn_evttypes: replace, skip-if-unknown-filter: replace, capture: replace, capture_duration: replace}\n",
+			fine + "- rule: r\n  condition: evt.type = execve\n  output: p\n  desc: e\n  tags: [b]\n  priority: info\n  enabled: false\n  warn_evttypes: false\n  skip-if-unknown-filter: true\n  capture: false\n  capture_duration: \"false\"\n  override: {condition: replace, output: replace, desc: replace, tags: replace, priority: replace, enabled: replace, warn_evttypes: replace, skip-if-unknown-filter: replace, capture: replace, capture_duration: replace}\n",
 			"evt.type = execve|p|e|Informational|[b]|true|false",
 		},
 		"redefinition after append": {
@@ -148,13 +148,17 @@ func TestMergeProblems(t *testing.T) {
 		"unused macro":       {"- macro: a\n  condition: evt.type = execve\n" + fine, "r.yaml:2:14: macro a is not used"},
 		"unused list":        {"- list: a\n  items: [x]\n" + fine, "r.yaml:2:10: list a is not used"},
 		"list of maps":       {"- list: a\n  items: [{x: y}]\n" + fine, "r.yaml:2:11: list a: expected a value"},
-		"old engine":         {"- required_engine_version: 64\n" + fine, "r.yaml:1:28: the file requires engine version 0.64.0; this is 0.63.0"},
+		"old engine":         {"- required_engine_version: 64\n" + fine, "r.yaml:1:28: the file requires engine version 0.64.0, and nothing of it is loaded; this is 0.63.0"},
 		"engine major":       {"- required_engine_version: 1.0.0\n" + fine, "requires engine version 1.0.0"},
 		"engine text":        {"- required_engine_version: new\n" + fine, "required_engine_version is a number, or a version"},
 		"plugin":             {"- required_plugin_versions:\n  - {name: json, version: 0.1.0}\n" + fine, "requires plugin json 0.1.0"},
 		"plugin version":     {"- required_plugin_versions:\n  - {name: container, version: 0.999.0}\n" + fine, "requires plugin container 0.999.0"},
 		"plugin text":        {"- required_plugin_versions:\n  - {name: container, version: new}\n" + fine, `"new" is no version`},
 		"plugin list":        {"- required_plugin_versions: container\n" + fine, "is a list of names and versions"},
+		"idle action":        {fine + "  action: quarantine\n", `r.yaml:7:11: rule "r": action quarantine is not done yet: the rule alerts`},
+		"idle mode":          {fine + "  mode: enforce\n", `r.yaml:7:9: rule "r": mode enforce has no effect: the action is neither deny nor kill`},
+		"capture":            {fine + "  capture: true\n", `r.yaml:7:12: rule "r": capture has no effect: nothing is captured`},
+		"capture length":     {fine + "  capture_duration: 5\n", `r.yaml:7:21: rule "r": capture_duration has no effect`},
 		"mode":               {fine + "  mode: learn\n", `r.yaml:7:9: rule "r": unknown mode "learn": want off, audit or enforce`},
 		"attack":             {fine + "  attack: [T1059, T15]\n", `r.yaml:7:19: rule "r": attack: "T15" is not of the form`},
 		"attack tactic":      {fine + "  attack: TA0003\n", "is not of the form"},
@@ -179,6 +183,12 @@ func TestMergeProblems(t *testing.T) {
 }
 
 func TestRequirements(t *testing.T) {
+	if want := fmt.Sprintf("0.%d.0", EngineVersion()); engineVersion != want {
+		t.Errorf("engine %s, want %s", engineVersion, want)
+	}
+	if sum := FieldsChecksum(); len(sum) != 64 || sum != FieldsChecksum() {
+		t.Errorf("checksum %q", sum)
+	}
 	for _, text := range []string{
 		"- required_engine_version: 63\n", "- required_engine_version: 0.57.0\n", "- required_engine_version: 0.62.1-rc1\n",
 		"- required_plugin_versions:\n  - {name: container, version: 0.4.0}\n",
@@ -190,11 +200,54 @@ func TestRequirements(t *testing.T) {
 	}
 }
 
+// A file that was written for another version is left alone, wherever it says so. The others are loaded.
+func TestUnmetRequirements(t *testing.T) {
+	const other = "- rule: other\n  condition: evt.type = execve\n  output: o\n  priority: error\n"
+	for _, text := range []string{
+		"- required_engine_version: 64\n" + fine,
+		fine + "- required_engine_version: 64\n",
+		fine + "---\n- required_engine_version: 0.64.0\n",
+		"- required_plugin_versions:\n  - {name: json, version: 0.1.0}\n" + fine,
+	} {
+		set, problems := Load(File{Name: "r.yaml", Data: []byte(text)}, File{Name: "other.yaml", Data: []byte(other)})
+		if len(problems) != 1 || problems[0].ID != unmetRequirement || problems[0].Warning {
+			t.Errorf("%s: %v", text, problems)
+		}
+		if all := set.Rules(); len(all) != 1 || all[0].Name != "other" {
+			t.Errorf("%s: %d rules", text, len(all))
+		}
+	}
+}
+
+// A rule in mode off is disabled, whatever it would do.
+func TestModeOff(t *testing.T) {
+	for _, action := range []string{"", "  action: deny\n"} {
+		set, problems := load(t, ruleOf("evt.type = execve")+action+"  mode: off\n")
+		if len(problems) > 0 || len(set.Rules()) != 0 || len(set.Disabled()) != 1 || set.ByID(set.Disabled()[0].ID()) != nil {
+			t.Errorf("%q: %d rules, %d disabled, %v", action, len(set.Rules()), len(set.Disabled()), problems)
+		}
+		if got := set.Match(shell(), All, nil); len(got) > 0 {
+			t.Errorf("%q: it matches", action)
+		}
+	}
+	const drift = "- rule: " + DriftRule + "\n  output: o\n  priority: error\n"
+	if _, problems := load(t, drift+"  mode: off\n"); len(problems) != 1 || !strings.Contains(problems[0].Error(), "r.yaml:4:9: ") || !strings.Contains(problems[0].Message, "cannot be disabled") {
+		t.Errorf("%v", problems)
+	}
+}
+
 func TestOwnKeys(t *testing.T) {
 	set, problems := load(t, fine+"  action: evict\n  mode: enforce\n  attack: [T1059.004, T1611]\n  window: {count: 5, within: 10s, by: [\"proc.aname[1]\", user.uid]}\n"+
 		"- rule: r\n  attack: T1100\n  action: drain\n  override: {attack: append, action: replace}\n")
-	if len(problems) > 0 {
-		t.Fatal(problems)
+	var told []string
+	for _, p := range problems {
+		told = append(told, p.Error())
+	}
+	if want := []string{
+		`r.yaml:13:11: rule "r": action drain is not done yet: the rule alerts`,
+		`r.yaml:8:9: rule "r": mode enforce has no effect: the action is neither deny nor kill`,
+	}; !slices.Equal(told, want) {
+		t.Fatalf("%q", told)
 	}
 	r := set.Rules()[0]
 	w := r.Window
@@ -218,7 +271,7 @@ func TestOwnKeys(t *testing.T) {
 func TestInfos(t *testing.T) {
 	set, problems := load(t, "- list: l\n  items: [a, sh]\n- macro: m\n  condition: proc.name in (l)\n"+
 		strings.Replace(fine, "proc.name = sh", "m and not container.ip != true and len(proc.name) = anyof (2)", 1))
-	if len(problems) > 0 {
+	if len(problems) != 1 || problems[0].ID != notSupplied {
 		t.Fatal(problems)
 	}
 	if got, want := set.Macros(), []MacroInfo{{"m", "proc.name in (l)", "r.yaml", 4, 14, true}}; !reflect.DeepEqual(got, want) {

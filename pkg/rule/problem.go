@@ -46,6 +46,8 @@ const (
 	neverAsked       = "never-asked"
 	alwaysAsked      = "always-asked"
 	noEffect         = "no-effect"
+	unobservedType   = "unobserved-type"
+	notSupplied      = "not-supplied"
 )
 
 // ProblemID describes a kind of problems.
@@ -60,7 +62,7 @@ func ProblemIDs() []ProblemID {
 		{unknownName, "There is no such field or macro; the rule is left out."},
 		{refusedField, "The field is never supplied, by policy; the rule is left out."},
 		{undecidable, "The rule denies or kills, and the kernel cannot decide it; it is left out."},
-		{unmetRequirement, "The file was written for a version of Falco's engine or of a plugin that this is not."},
+		{unmetRequirement, "The file was written for a version of Falco's engine or of a plugin that this is not; nothing of it is loaded."},
 		{moreProblems, "There are more problems than are told."},
 		{unknownKey, "The key is not known, and has no meaning."},
 		{unknownSource, "No sensor supplies the source; the rule is left out, or never asked."},
@@ -68,5 +70,7 @@ func ProblemIDs() []ProblemID {
 		{neverAsked, "The condition holds for no event that is observed; the rule never raises an alert."},
 		{alwaysAsked, "The condition names no kind of event; the rule is asked about every one."},
 		{noEffect, "This is loaded, and part of it has no effect."},
+		{unobservedType, "The condition names an evt.type that no event has; the rest of it is asked."},
+		{notSupplied, "No event has the field: a check on it is false, and an output shows <NA>."},
 	}
 }

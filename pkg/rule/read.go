@@ -43,24 +43,51 @@ func (it *item) value(key string) place {
 
 func (it *item) has(key string) bool { return len(it.values[key]) > 0 }
 
-// read takes in one file, which may hold several documents.
+// read takes in one file, unless it requires a version that this is not.
 func (l *loader) read(data []byte) {
+	entries := l.entries(data)
+	l.unmet = false
+	for _, requires := range []bool{true, false} { // those first, wherever they stand
+		for _, n := range entries {
+			if isRequirement(n) == requires {
+				l.step++
+				l.item(n)
+			}
+		}
+		if l.unmet {
+			return
+		}
+	}
+}
+
+// isRequirement says whether an entry says what the file was written for.
+func isRequirement(n *yaml.Node) bool {
+	for i := 0; n.Kind == yaml.MappingNode && i < len(n.Content); i += 2 {
+		if key := n.Content[i].Value; key == "required_engine_version" || key == "required_plugin_versions" {
+			return true
+		}
+	}
+	return false
+}
+
+// entries of a file, which may hold several documents.
+func (l *loader) entries(data []byte) (entries []*yaml.Node) {
 	none := l.at(&yaml.Node{})
 	wrong := func(at place, format string, args ...any) {
 		l.tell(Problem{ID: invalidFile, Message: fmt.Sprintf(format, args...)}, at)
 	}
 	if len(data) > maxFileBytes {
 		wrong(none, "the file has more than %d bytes", maxFileBytes)
-		return
+		return nil
 	}
 	n := nodes(data)
 	if n > maxNodes {
 		wrong(none, "the file has more than %d elements", maxNodes)
-		return
+		return nil
 	}
 	if l.bytes, l.nodes = l.bytes+len(data), l.nodes+n; l.bytes > maxAllBytes || l.nodes > maxAllNodes {
 		wrong(none, "it and the files before it have more than %d bytes or %d elements", maxAllBytes, maxAllNodes)
-		return
+		return nil
 	}
 	left := maxExpanded
 	dec := yaml.NewDecoder(bytes.NewReader(data))
@@ -69,10 +96,10 @@ func (l *loader) read(data []byte) {
 		err := dec.Decode(&doc)
 		switch {
 		case errors.Is(err, io.EOF):
-			return
+			return entries
 		case err != nil:
 			wrong(l.at(&yaml.Node{Line: yamlLine(err)}), "%v", err)
-			return
+			return entries
 		case len(doc.Content) == 0 || doc.Content[0].Tag == "!!null":
 			continue
 		case doc.Content[0].Kind != yaml.SequenceNode:
@@ -83,10 +110,9 @@ func (l *loader) read(data []byte) {
 		for _, n := range doc.Content[0].Content {
 			if left -= expanded(n, known); left < 0 {
 				wrong(l.at(n), "up to here, aliases make the file larger than %d bytes", maxExpanded)
-				return
+				return entries
 			}
-			l.step++
-			l.item(resolved(n))
+			entries = append(entries, resolved(n))
 		}
 	}
 }

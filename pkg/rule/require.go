@@ -1,6 +1,8 @@
 package rule
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strconv"
 	"strings"
@@ -11,9 +13,22 @@ import (
 // What we answer to a file that requires a version: this is Falco's language as of that engine, and
 // what its plugin container supplies is built in.
 const (
+	engineNumber     = 63
 	engineVersion    = "0.63.0"
 	containerVersion = "0.7.0"
 )
+
+// EngineVersion is the number of Falco's engine whose language this is.
+func EngineVersion() uint32 { return engineNumber }
+
+// FieldsChecksum is the same as long as the language knows the same fields: it is not Falco's, which has others.
+func FieldsChecksum() string {
+	sum := sha256.New()
+	for _, f := range Fields() {
+		fmt.Fprintf(sum, "%s %s %s\n", f.Name, f.Type, f.Argument)
+	}
+	return hex.EncodeToString(sum.Sum(nil))
+}
 
 // requiredEngine checks the version of Falco's engine that the file was written for.
 func (l *loader) requiredEngine(it *item) {
@@ -26,11 +41,12 @@ func (l *loader) requiredEngine(it *item) {
 	case at.node.Kind != yaml.ScalarNode || err != nil:
 		l.problem(at, "", "required_engine_version is a number, or a version as 0.57.0")
 	case !ok:
-		l.unmet(at, "the file requires engine version %s; this is %s", text, engineVersion)
+		l.miss(at, "the file requires engine version %s, and nothing of it is loaded; this is %s", text, engineVersion)
 	}
 }
 
-func (l *loader) unmet(at place, format string, args ...any) {
+func (l *loader) miss(at place, format string, args ...any) {
+	l.unmet = true
 	l.tell(Problem{ID: unmetRequirement, Message: fmt.Sprintf(format, args...)}, at)
 }
 
@@ -65,7 +81,7 @@ func (l *loader) requiredPlugins(it *item) {
 			met = met || one.Name == "container" && ok
 		}
 		if !met {
-			l.unmet(l.at(n), "the file requires plugin %.60s %.60s; there is only container %s, built in", r.Name, r.Version, containerVersion)
+			l.miss(l.at(n), "the file requires plugin %.60s %.60s, and nothing of it is loaded; there is only container %s, built in", r.Name, r.Version, containerVersion)
 		}
 	}
 }

@@ -7,6 +7,7 @@ package rule
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/plumbline-io/plumbline/pkg/alert"
 	"github.com/plumbline-io/plumbline/pkg/event"
@@ -21,7 +22,7 @@ type Rule struct {
 	Tags     []string
 	Attack   []string // ids of MITRE ATT&CK techniques, of AttackVersion
 	Action   Action
-	Mode     event.Mode // off, audit or enforce; audit unless the file says otherwise
+	Mode     event.Mode // off, which disables it, audit or enforce; audit unless the file says otherwise
 	Window   Window
 	Enabled  bool
 	File     string
@@ -129,6 +130,20 @@ func (s *Ruleset) WithDisabled() *Ruleset {
 		all.use(r)
 	}
 	return all
+}
+
+// AtLeast is the set in which rules that are less severe than least are disabled, as with Falco's priority. Those
+// that stop something stay: it must not happen in silence.
+func (s *Ruleset) AtLeast(least alert.Severity) *Ruleset {
+	some := &Ruleset{all: s.all, leftOut: s.leftOut, stops: s.stops, drift: s.drift, macros: s.macros, lists: s.lists, disabled: slices.Clone(s.disabled)}
+	for _, r := range s.rules {
+		if r.Severity <= least || r.Stops() {
+			some.use(r)
+		} else {
+			some.disabled = append(some.disabled, r)
+		}
+	}
+	return some
 }
 
 // use puts a rule in force.

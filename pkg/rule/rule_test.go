@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/plumbline-io/plumbline/pkg/alert"
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
@@ -180,5 +181,33 @@ func BenchmarkMatch(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		r.Match(e)
+	}
+}
+
+// Rules that are not severe enough are as if they were disabled, but for those that deny.
+func TestAtLeast(t *testing.T) {
+	of := func(name, priority, more string) string {
+		return "- rule: " + name + "\n  condition: evt.operation = link\n  output: o\n  priority: " + priority + "\n" + more
+	}
+	set, problems := load(t, of("a", "critical", "")+of("b", "warning", "")+of("c", "notice", "")+of("d", "debug", "  action: deny\n")+of("e", "alert", "  enabled: false\n"))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	names := func(rules []*Rule) string {
+		var all []string
+		for _, r := range rules {
+			all = append(all, r.Name)
+		}
+		return strings.Join(all, " ")
+	}
+	some := set.AtLeast(alert.Warning)
+	if got := names(some.Rules()) + "|" + names(some.Disabled()); got != "a b d|e c" {
+		t.Errorf("got %s", got)
+	}
+	if got := names(some.Match(access(event.Key{Op: event.OpLink, Path: "/x"}), All, nil)); got != "a b d" {
+		t.Errorf("matches %s", got)
+	}
+	if got := names(set.AtLeast(alert.Debug).Rules()); got != "a b c d" || some.ByID(idOf("d")) == nil || some.Drift(event.DimExec) == nil {
+		t.Errorf("got %s", got)
 	}
 }

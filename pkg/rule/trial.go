@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v3"
@@ -13,13 +14,18 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
-// Test is one case of a *_test.yaml file: events, and the names of the rules that raise alerts.
+// Test is one case of a *_test.yaml file: events, and the rules that raise alerts, with what these say if that is
+// wanted of them.
 //
 //   - test: nginx starts a shell
 //     event: exec
 //     exec: {path: /usr/bin/dash, filename: /bin/sh, args: sh -c id, comm: sh}
 //     lineage: [/usr/sbin/nginx]
-//     alerts: [Web server spawns shell]
+//     alerts:
+//
+//   - rule: Web server spawns shell
+//     severity: critical
+//     fields: {proc.name: sh}
 //
 //   - test: a scan of ports
 //     steps:
@@ -32,7 +38,7 @@ type Test struct {
 	Name  string
 	File  string
 	Line  int
-	Want  []string // each once, in the order in which they speak up for the first time
+	Want  []Wanted // each rule once, in the order in which they speak up for the first time
 	Steps []Step
 }
 
@@ -55,7 +61,7 @@ const (
 // trial is the text form of a Test: one event, or several steps.
 type trial struct {
 	Test   string   `yaml:"test"`
-	Alerts []string `yaml:"alerts"`
+	Alerts []Wanted `yaml:"alerts"`
 	Steps  []step   `yaml:"steps"`
 	One    step     `yaml:",inline"`
 }
@@ -69,7 +75,8 @@ func ParseTests(f File) ([]Test, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(f.Data))
 	dec.KnownFields(true)
 	if err := dec.Decode(&trials); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s:%d: %w", f.Name, max(yamlLine(err), 1), err)
+		line := max(yamlLine(err), 1)
+		return nil, fmt.Errorf("%s:%d: %s", f.Name, line, strings.TrimPrefix(err.Error(), fmt.Sprintf("line %d: ", line)))
 	}
 	var items []yaml.Node // the same again, for the lines
 	if err := yaml.Unmarshal(f.Data, &items); err != nil {

@@ -28,6 +28,11 @@ func TestParseTestsRefuses(t *testing.T) {
 		"back in time":      {"- {test: a, steps: [{}, {after: -1s}]}", "time goes forward"},
 		"vary what":         {"- {test: a, repeat: {times: 2, vary: [mood]}}", `cannot vary "mood": want port, address or path`},
 		"last address":      {"- {test: a, event: access, access: {op: connect, address: 255.255.255.255}, repeat: {times: 2, vary: [address]}}", "no address to vary, or none after it"},
+		"alert of what":     {"- test: a\n  alerts: [{output: x}]\n", "t.yaml:2: alerts: the rule is not named"},
+		"alert's key":       {"- test: a\n  alerts: [{rule: x, outputs: x}]\n", `unknown key "outputs"`},
+		"alert's severity":  {"- test: a\n  alerts:\n  - rule: x\n    severity: loud\n", `t.yaml:4: unknown priority "loud"`},
+		"alert's fields":    {"- test: a\n  alerts: [{rule: x, fields: [a]}]\n", "t.yaml:2"},
+		"alert's list":      {"- test: a\n  alerts: [[x]]\n", "expected the name of a rule"},
 		"too long":          {"# " + strings.Repeat("x", maxFileBytes), "more than"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -45,6 +50,7 @@ func FuzzParseTests(f *testing.F) {
 	f.Add([]byte("- test: a\n  event: access\n  verdict: audit\n  access: {op: read, path: /x, comm: cat}\n  process: {path: /y}\n"))
 	f.Add([]byte("- test: a\n  event: access\n  access: {op: connect, protocol: udp, address: \"::1\", port: 53}\n"))
 	f.Add([]byte("- test: a\n  event: access\n  access: {op: capability, value: CAP_SYS_ADMIN}\n"))
+	f.Add([]byte("- test: a\n  exec: {path: /x}\n  alerts: [b, {rule: c, output: o, severity: error, fields: {a.b: ~, c.d: 5}}]\n"))
 	f.Add([]byte("- &a [*a]\n"))
 	f.Add([]byte("a: b"))
 	f.Add([]byte("- test: a\n  steps:\n    - event: access\n      access: {op: connect, address: 10.0.0.1}\n      repeat: {times: 3, every: 1s, vary: [port, address]}\n"))
