@@ -1,5 +1,8 @@
 # Plumbline. `make demo` shows what it does, `make test` proves it; `make help` lists the rest.
 
+# One way to build everything, so that nothing is compiled twice; the race detector alone needs the other.
+export CGO_ENABLED = 0
+
 GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
@@ -11,8 +14,8 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build both programs into bin/
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/plumbline-agent ./cmd/agent
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/plumbline ./cmd/controlplane
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/plumbline-agent ./cmd/agent
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/plumbline ./cmd/controlplane
 
 generate: ## compile the BPF programs for amd64 and arm64 (installs clang-19)
 	test/install.sh generate
@@ -37,7 +40,7 @@ test: ## install what is needed, run everything, the VM matrix included, end wit
 	$(MAKE) --no-print-directory -j2 test-systemd test-vm
 
 test-host: ## the tests of this machine's kernel
-	$(GO) run ./test/suite -race ./...
+	CGO_ENABLED=1 $(GO) run ./test/suite -race ./...
 
 test-vm: ## the tests and scenarios on every kernel of the matrix
 	test/install.sh test
@@ -54,8 +57,8 @@ test-programs: ## learn, enforce and attack nginx, PostgreSQL, a JVM, a Go servi
 demo: ## see an attack blocked and its alert arrive; VM=6.1 does it in a VM with LSM enforcement
 	test/install.sh demo
 	$(MAKE) --no-print-directory build
-	CGO_ENABLED=0 $(GO) build -trimpath -buildmode=pie -ldflags '-s -w' -o bin/demo-service ./test/demo/service
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/demo ./test/demo
+	$(GO) build -trimpath -buildmode=pie -ldflags '-s -w' -o bin/demo-service ./test/demo/service
+	$(GO) build -trimpath -o bin/demo ./test/demo
 	$(if $(VM),test/install.sh test && $(GO) run ./test/vm/cmd/demo -kernel $(VM),bin/demo)
 
 bench: build ## print the table of measured costs; BENCH='-run vm -kernels 6.1' for a part of it

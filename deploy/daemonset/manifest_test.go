@@ -233,7 +233,9 @@ func TestCapabilitiesAreTheUnits(t *testing.T) {
 func TestArgs(t *testing.T) {
 	c := read(t)["DaemonSet"].Spec.Template.Spec.Containers[0]
 	program := filepath.Join(t.TempDir(), "agent")
-	if out, err := exec.Command("go", "build", "-o", program, "../../cmd/agent").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", program, "../../cmd/agent")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	if out, err := exec.Command(program, append(c.Args, "--help")...).CombinedOutput(); err != nil {

@@ -20,7 +20,9 @@ func programs() map[string]string {
 func build(t *testing.T, name string) string {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), name)
-	if out, err := exec.Command("go", "build", "-o", file, programs()[name]).CombinedOutput(); err != nil {
+	cmd := exec.Command("go", "build", "-o", file, programs()[name])
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return file

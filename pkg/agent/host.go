@@ -66,13 +66,12 @@ func (h *host) SensorConfig() (sensor.Config, error) {
 	cfg := sensor.Config{
 		Hierarchy: sensor.HierarchyV2, HierarchyID: h.hierarchy.ID,
 		Scoped: len(h.scope) > 0, PerProcess: len(h.scope) > 0,
-		BTF: h.btf,
-	}
-	if h.hierarchy.Controller == "" {
-		return cfg, nil
 	}
 	var err error
-	cfg.Hierarchy, err = sensor.ControllerIndex(h.btf, h.hierarchy.Controller)
+	if cfg.Types, err = sensor.ReadTypes(h.btf); err != nil || h.hierarchy.Controller == "" {
+		return cfg, err
+	}
+	cfg.Hierarchy, err = cfg.Types.ControllerIndex(h.hierarchy.Controller)
 	return cfg, err
 }
 

@@ -62,10 +62,11 @@ func (r *recorder) openCell() (err error) {
 
 // openKernel attaches everything, confined to the cell.
 func (r *recorder) openKernel() (err error) {
-	r.shared, err = sensor.NewShared(sensor.Config{
-		Hierarchy: sensor.HierarchyV2, HierarchyID: r.cell.hierarchy.ID, Scoped: true, PerProcess: true, BTF: r.cfg.BTF,
-	})
-	if err != nil {
+	cfg := sensor.Config{Hierarchy: sensor.HierarchyV2, HierarchyID: r.cell.hierarchy.ID, Scoped: true, PerProcess: true}
+	if cfg.Types, err = sensor.ReadTypes(r.cfg.BTF); err != nil {
+		return err
+	}
+	if r.shared, err = sensor.NewShared(cfg); err != nil {
 		return err
 	}
 	// Enforcement first, as in the agent: who executes is told before what it has become.

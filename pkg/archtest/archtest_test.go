@@ -63,6 +63,7 @@ func TestRulesCanFail(t *testing.T) {
 		"of nobody":        {"pkg/new/a.go", "// Package new is.\npackage new\nimport _ \"" + module + "/pkg/event\"\n", "pkg/new must not import pkg/event"},
 		"kernel library":   {"pkg/agent/a.go", "// Package agent is.\npackage agent\nimport _ \"github.com/cilium/ebpf/link\"\n", "only pkg/sensor, pkg/enforce may"},
 		"second variable":  {"pkg/x/a.go", "// Package x is.\npackage x\nvar _, cache = 1, map[int]int{}\n", "package-level variable cache"},
+		"once":             {"pkg/x/a.go", "// Package x is.\npackage x\nimport \"sync\"\nvar once = sync.OnceValues(f)\n", "package-level variable once"},
 		"no value":         {"pkg/x/a.go", "// Package x is.\npackage x\nvar count int\n", "package-level variable count"},
 		"long function":    {"pkg/x/a.go", "// Package x is.\npackage x\nfunc f() {\n" + strings.Repeat("\n", maxFunction) + "}\n", "f has 82 lines"},
 		"parameters":       {"pkg/x/a.go", "// Package x is.\npackage x\nfunc f(a, b, c, d, e, g int) {}\n", "f takes 6 parameters"},

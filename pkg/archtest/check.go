@@ -257,8 +257,8 @@ func globals(f file) []string {
 	return found
 }
 
-// constant allows `_`, sentinel errors, embedded files, tables of an array type, and main.version. It
-// is asked about the i-th name of a declaration.
+// constant allows `_`, sentinel errors, embedded files, tables of an array type, main.version, and what packages
+// for tests find out once. It is asked about the i-th name of a declaration.
 func constant(f file, d *ast.GenDecl, v *ast.ValueSpec, i int) bool {
 	name := v.Names[i].Name
 	if name == "_" || f.ast.Name.Name == "main" && name == "version" {
@@ -280,7 +280,11 @@ func constant(f file, d *ast.GenDecl, v *ast.ValueSpec, i int) bool {
 	switch value := v.Values[i].(type) {
 	case *ast.CallExpr:
 		fun, ok := value.Fun.(*ast.SelectorExpr)
-		return ok && fun.Sel.Name == "New" && fmt.Sprint(fun.X) == "errors"
+		if !ok {
+			return false
+		}
+		called := fmt.Sprint(fun.X) + "." + fun.Sel.Name
+		return called == "errors.New" || called == "sync.OnceValues" && strings.HasSuffix(f.pkg, "test")
 	case *ast.CompositeLit:
 		array, ok := value.Type.(*ast.ArrayType)
 		return ok && array.Len != nil

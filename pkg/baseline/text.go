@@ -100,7 +100,7 @@ func (p *Profile) Marshal() []byte {
 			Key: k.String(), Count: e.count, First: seconds(e.first.Time()), Last: seconds(e.last.Time()), Changed: e.changed.Time(),
 		})
 	}
-	return append([]byte(p.head()), encode(d)...)
+	return append([]byte(p.head()), d.encode()...)
 }
 
 // head is the comment that tells a reader what the file is, and how far to trust it.
@@ -126,7 +126,10 @@ func (p *Profile) head() string {
 func seconds(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
 // Canonical writes the part that a review and a signature are about.
-func (p *Profile) Canonical() []byte { return encode(p.canonical(p.Keys())) }
+func (p *Profile) Canonical() []byte {
+	d := p.canonical(p.Keys())
+	return d.encode()
+}
 
 // Digest is the SHA-256 of the canonical form, in hexadecimal digits.
 func (p *Profile) Digest() string {
@@ -216,6 +219,53 @@ func addAccess(list *[]accessEntry, k event.Key, partial bool) {
 func number(text string) any {
 	if n, err := strconv.ParseUint(text, 10, 32); err == nil {
 		return n
+	}
+	return text
+}
+
+// encode writes the document as encode(*d) would, its lists in parts.
+func (d *document) encode() []byte {
+	head := *d
+	head.sections, head.Observed = sections{}, nil
+	text := encode(head)
+	text = appendSection(text, "exec", d.Exec)
+	text = appendSection(text, "library", d.Library)
+	text = appendSection(text, "file", d.File)
+	text = appendSection(text, "unix", d.Unix)
+	text = appendSection(text, "network", d.Network)
+	text = appendSection(text, "privilege", d.Privilege)
+	text = appendSection(text, "syscalls", d.Syscalls)
+	if d.Observed == nil {
+		return text
+	}
+	observedPart := func(entries []observedEntry) any {
+		part := *d.Observed
+		part.Entries = entries
+		return map[string]observed{"observed": part}
+	}
+	return appendParts(text, d.Observed.Entries, observedPart)
+}
+
+func appendSection[T any](text []byte, name string, list *[]T) []byte {
+	if list == nil {
+		return text
+	}
+	return appendParts(text, *list, func(part []T) any { return map[string][]T{name: part} })
+}
+
+// partEntries of a list are written at once: the library remembers all that one call writes, which for the largest
+// profile is a hundred times its text.
+const partEntries = 256
+
+// appendParts appends what document makes of a list. What stands before the list's entries is written once.
+func appendParts[T any](text []byte, list []T, document func(part []T) any) []byte {
+	head := len(encode(document([]T{}))) - len(" []\n") + len("\n")
+	for at := 0; at == 0 || at < len(list); at += partEntries {
+		part := encode(document(list[at:min(at+partEntries, len(list))]))
+		if at > 0 {
+			part = part[head:]
+		}
+		text = append(text, part...)
 	}
 	return text
 }

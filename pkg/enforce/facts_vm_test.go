@@ -20,7 +20,8 @@ import (
 func observing(t *testing.T) (*sensortest.Scope, *sensortest.Events) {
 	t.Helper()
 	scope := sensortest.NewScope(t)
-	e, err := enforce.Open(scope.Shared, enforce.Config{Dimensions: event.AllDimensions, Cgroups: []string{scope.Dir}})
+	scope.Held = event.Dimensions(0).With(event.DimFile)
+	e, err := enforce.Open(scope.Shared, enforce.Config{Dimensions: scope.Held})
 	if errors.Is(err, sensor.ErrNotSupported) {
 		t.Skip(err)
 	}
@@ -31,7 +32,6 @@ func observing(t *testing.T) (*sensortest.Scope, *sensortest.Events) {
 	if e.Strength() == enforce.Signal {
 		t.Skip("this kernel shows no files to us")
 	}
-	scope.Held = event.Dimensions(0).With(event.DimFile)
 	scope.Set(t, event.Learn, 1)
 	return scope, sensortest.Collect(t, scope.Shared, e)
 }

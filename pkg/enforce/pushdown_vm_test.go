@@ -26,7 +26,7 @@ import (
 // the catalogue ask about, whose conditions the kernel can decide in part.
 const (
 	plainOpens    = 300
-	plainExecs    = 300
+	plainExecs    = 30
 	plainConnects = 300
 	keyOpens      = 60 // of private keys, which servers may read
 	apiConnects   = 20 // to ports of the Kubernetes API

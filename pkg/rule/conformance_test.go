@@ -221,7 +221,7 @@ func TestSysdigAgrees(t *testing.T) {
 	if err != nil {
 		t.Skip("sysdig is not installed: nothing to compare with")
 	}
-	const filterCount = 60
+	const filterCount = 200
 	g := filters{rand.New(rand.NewPCG(1, 2))}
 	accepted := 0
 	for i := range filterCount {

@@ -36,10 +36,9 @@ type Config struct {
 	// process table up to date. Zero means 100 ms, and 50 ms with PerProcess, where each process has to be
 	// found before it is observed. Each look costs the machine some 0.1 ms.
 	Poll time.Duration
-	// BTF is a file with the kernel's types, for kernels that do not bring them. Empty: the
-	// kernel's own.
-	BTF string
-	Log *slog.Logger
+	// Types are the kernel's. Nil: its own are read.
+	Types *Types
+	Log   *slog.Logger
 }
 
 // Shared is what all objects have in common. It is safe for concurrent use after NewShared.
@@ -49,8 +48,6 @@ type Shared struct {
 	Lost      *ebpf.Map // per-CPU counters, see bpf/emit.h
 	Workloads *ebpf.Map // cgroup id -> workload, see bpf/workload.h
 	Expected  *ebpf.Map // path of a cgroup -> workload, see bpf/process.bpf.c
-	kernel    *btf.Spec
-	types     *btf.Cache // the same, as the library wants it; nil: read anew
 
 	uprobeMulti, loop bool
 }
@@ -77,10 +74,12 @@ func NewShared(cfg Config) (*Shared, error) {
 		s.RingBytes = defaultRingBytes
 	}
 	var err error
-	if s.kernel, s.types, err = loadBTF(s.BTF); err != nil {
-		return nil, err
+	if s.Types == nil {
+		if s.Types, err = ReadTypes(""); err != nil {
+			return nil, err
+		}
 	}
-	s.uprobeMulti, s.loop = haveUprobeMulti(s.kernel), haveLoop(s.kernel)
+	s.uprobeMulti, s.loop = haveUprobeMulti(s.Types.kernel), haveLoop(s.Types.kernel)
 	// Kernels before 5.11 account maps against the memlock limit.
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("raise memlock limit: %w", err)
@@ -106,51 +105,12 @@ func NewShared(cfg Config) (*Shared, error) {
 
 // ForgetTypes lets go of the kernel's types, several MiB, once everything is loaded. What is loaded
 // after it reads them anew. It must not be called while anything is being loaded.
-func (s *Shared) ForgetTypes() { s.kernel, s.types = nil, nil }
-
-// loadBTF reads the kernel's types. That takes longer than loading a small object does.
-func loadBTF(file string) (*btf.Spec, *btf.Cache, error) {
-	types := btf.NewCache()
-	if file != "" {
-		spec, err := btf.LoadSpec(file)
-		if err != nil {
-			return nil, nil, fmt.Errorf("read BTF file %s: %w", file, err)
-		}
-		return spec, types, nil
-	}
-	spec, err := types.Kernel()
-	if errors.Is(err, os.ErrNotExist) || errors.Is(err, btf.ErrNotFound) || errors.Is(err, ebpf.ErrNotSupported) {
-		return nil, nil, fmt.Errorf("read kernel BTF: %w: the kernel has no /sys/kernel/btf/vmlinux; pass a file with --btf", ErrNotSupported)
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("read kernel BTF: %w", err)
-	}
-	return spec, types, nil
-}
-
-// ControllerIndex is the place of a version 1 cgroup controller in css_set.subsys: enum
-// cgroup_subsys_id of this kernel's build. /proc/cgroups does not list every controller any more.
-func ControllerIndex(btfFile, controller string) (uint32, error) {
-	kernel, _, err := loadBTF(btfFile)
-	if err != nil {
-		return 0, err
-	}
-	var ids *btf.Enum
-	if err := kernel.TypeByName("cgroup_subsys_id", &ids); err != nil {
-		return 0, fmt.Errorf("find cgroup controller %s: %w", controller, err)
-	}
-	for _, v := range ids.Values {
-		if v.Name == controller+"_cgrp_id" {
-			return uint32(v.Value), nil
-		}
-	}
-	return 0, fmt.Errorf("find cgroup controller %s: %w by this kernel", controller, ErrNotSupported)
-}
+func (s *Shared) ForgetTypes() { s.Types = &Types{} }
 
 // HasFunction says whether the kernel's types name a function, for example the target of a hook.
 func (s *Shared) HasFunction(name string) bool {
 	var f *btf.Func
-	return s.kernel.TypeByName(name, &f) == nil
+	return s.Types.kernel.TypeByName(name, &f) == nil
 }
 
 // ownStart is our start in clock ticks, proc_pid_stat(5) field 22: with the pid it tells us from a later
@@ -224,8 +184,8 @@ func (s *Shared) prepare(spec *ebpf.CollectionSpec) (*ebpf.CollectionOptions, er
 	}
 	return &ebpf.CollectionOptions{
 		MapReplacements: replace,
-		Cache:           s.types,
-		Programs:        ebpf.ProgramOptions{KernelTypes: s.kernel},
+		Cache:           s.Types.cache,
+		Programs:        ebpf.ProgramOptions{KernelTypes: s.Types.kernel},
 	}, nil
 }
 

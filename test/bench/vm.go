@@ -34,7 +34,7 @@ func (c comparison) measure(ctx context.Context) ([]row, error) {
 	}
 	defer os.RemoveAll(dir)
 	guest := filepath.Join(dir, "guest")
-	if err := vm.Build(ctx, "amd64", guest, "./test/bench/guest", "-trimpath"); err != nil {
+	if err := vm.Build(ctx, "amd64", guest, "./test/bench/guest"); err != nil {
 		return nil, err
 	}
 	var rows []row

@@ -128,7 +128,7 @@ func (m *Machine) qemu(dir string) (string, []string) {
 	}
 	accel, clock := "tcg,thread=multi", "tsc=unstable no_timer_check"
 	if m.CountInstructions {
-		accel, cpus, clock = "tcg,thread=single", 1, "tsc=reliable mitigations=off nokaslr"
+		accel, cpus, clock = "tcg,thread=single", 1, "tsc=reliable nokaslr"
 	}
 	args := []string{
 		"-accel", accel, "-smp", strconv.Itoa(cpus), "-m", memory,
@@ -140,8 +140,9 @@ func (m *Machine) qemu(dir string) (string, []string) {
 	if m.CountInstructions {
 		args = append(args, "-icount", "shift=0,sleep=off")
 	}
-	// Grace periods of milliseconds, as on a machine, and not of tens of them.
-	line := "oops=panic panic=-1 rcupdate.rcu_expedited=1 quiet loglevel=4 net.ifnames=0 lsm=" + lsm
+	// Grace periods of milliseconds, as on a machine, and not of tens of them. Without mitigations, which an emulated
+	// processor does not need, a guest takes a fifth less time of a real one; the systemd flavour keeps them.
+	line := "oops=panic panic=-1 rcupdate.rcu_expedited=1 mitigations=off quiet loglevel=4 net.ifnames=0 lsm=" + lsm
 	if m.Kernel.Arch == "arm64" {
 		return "qemu-system-aarch64", append(args,
 			"-machine", "virt,gic-version=3", "-cpu", "cortex-a72",

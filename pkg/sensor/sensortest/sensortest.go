@@ -36,6 +36,9 @@ type Scope struct {
 	Held   event.Dimensions // that the mode is about; executions at first
 }
 
+// kernelTypes are read once for all tests of a package, which run one after the other.
+var kernelTypes = sync.OnceValues(func() (*sensor.Types, error) { return sensor.ReadTypes("") })
+
 // NewScope makes a cgroup and shared maps that are confined to it, in learn mode. The test is
 // skipped where that cannot be had; in the VM matrix that fails it.
 func NewScope(t testing.TB) *Scope {
@@ -58,8 +61,12 @@ func NewScope(t testing.TB) *Scope {
 		t.Fatal(err)
 	}
 	s.ID = info.Sys().(*syscall.Stat_t).Ino // kernfs: the inode number is the cgroup id
+	types, err := kernelTypes()
+	if err != nil {
+		t.Fatal(err)
+	}
 	s.Shared, err = sensor.NewShared(sensor.Config{
-		RingBytes: 1 << 22, Hierarchy: sensor.HierarchyV2, Scoped: true, PerProcess: true, Poll: 10 * time.Millisecond,
+		RingBytes: 1 << 22, Hierarchy: sensor.HierarchyV2, Scoped: true, PerProcess: true, Poll: 10 * time.Millisecond, Types: types,
 	})
 	if err != nil {
 		t.Fatal(err)

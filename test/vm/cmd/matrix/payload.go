@@ -144,7 +144,7 @@ func (p *payload) build(ctx context.Context, h helper) error {
 		return nil // it needs the loader of its own architecture
 	}
 	to := filepath.Join(p.dir, h.name)
-	if err := vm.Build(ctx, p.arch, to, h.pkg, append([]string{"-trimpath"}, h.flags...)...); err != nil {
+	if err := vm.Build(ctx, p.arch, to, h.pkg, h.flags...); err != nil {
 		return err
 	}
 	return p.add(h.name, to)

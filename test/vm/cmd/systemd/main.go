@@ -95,7 +95,7 @@ func run(ctx context.Context, kernel, programs string, verbose bool) (vm.Result,
 // agentFiles are the agent as its package installs it, and the workload of the smoke test.
 func agentFiles(ctx context.Context, dir string) ([]vm.File, error) {
 	agent := filepath.Join(dir, "plumbline-agent")
-	err := vm.Build(ctx, "amd64", agent, "./cmd/agent", "-trimpath", "-ldflags=-s -w")
+	err := vm.Build(ctx, "amd64", agent, "./cmd/agent", "-ldflags=-s -w")
 	return []vm.File{
 		{Path: "/usr/bin/plumbline-agent", From: agent},
 		{Path: "/usr/lib/systemd/system/plumbline-agent.service", From: "deploy/rpm/plumbline-agent.service", Mode: 0o644},
@@ -114,7 +114,7 @@ func programFiles(ctx context.Context, dir, programs string) ([]vm.File, error) 
 	}
 	teller, intruder, library := filepath.Join(dir, "teller"), filepath.Join(dir, "intruder"), filepath.Join(dir, "libinject.so")
 	err := errors.Join(
-		vm.Build(ctx, "amd64", teller, "./test/demo/service", "-trimpath"),
+		vm.Build(ctx, "amd64", teller, "./test/demo/service"),
 		vm.Build(ctx, "amd64", intruder, "./test/vm/intruder"),
 		compile(ctx, "gcc", "-shared", "-fPIC", "-o", library, from+"inject.c"),
 		compile(ctx, "javac", "--release", "17", "-d", filepath.Join(dir, "till"), from+"Till.java"),
