@@ -153,19 +153,19 @@ func (a *Agent) openRegistry() error {
 	if err != nil {
 		return err
 	}
+	cgroups, err := a.host.Cgroups()
+	if err != nil {
+		return err
+	}
 	var means enforcer
 	if a.kernel.enforcer != nil {
 		means = a.kernel.enforcer
 	}
 	a.registry = newRegistry(registryConfig{
 		Kernel: a.kernel.shared, Enforcer: means, Store: a.store, Mode: mode, Dimensions: a.cfg.dimensions(),
-		Budget: *a.cfg.DenyBudget, CrashBudget: *a.cfg.CrashBudget, Unguarded: a.cfg.Unguarded, Protect: a.cfg.Protect,
+		Budget: *a.cfg.DenyBudget, CrashBudget: *a.cfg.CrashBudget, Own: a.host.Own(cgroups), Unguarded: a.cfg.Unguarded, Protect: a.cfg.Protect,
 		Now: time.Now, Log: a.cfg.Log, Audited: a.tellAudited, Unreadable: a.tellUnreadable,
 	})
-	cgroups, err := a.host.Cgroups()
-	if err != nil {
-		return err
-	}
 	for _, cg := range cgroups {
 		if err := a.registry.Find(cg.ID, a.host.Subject(cg.Path)); err != nil {
 			return err

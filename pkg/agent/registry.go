@@ -67,6 +67,7 @@ type registryConfig struct {
 	Dimensions  event.Dimensions // that it learns
 	Budget      int              // see Config.DenyBudget
 	CrashBudget int              // see Config
+	Own         string           // the workload that the agent is of; "": none in scope
 	Unguarded   []string         // see Config
 	Protect     []string         // see Config
 	Now         func() time.Time
