@@ -192,6 +192,9 @@ func printWorkloads(w io.Writer, s agent.Status) error {
 		if len(m.Softened) > 0 {
 			notes = append(notes, fmt.Sprintf("%s: audited only, not enforced: %s", name, strings.Join(m.Softened, ", ")))
 		}
+		if len(m.Unfit) > 0 {
+			notes = append(notes, fmt.Sprintf("%s: the kernel has not got all of its baseline: %s", name, strings.Join(m.Unfit, ", ")))
+		}
 		if len(m.Recorded) > 0 {
 			notes = append(notes, fmt.Sprintf("%s: learnt, and not enforced by us: %s", name, strings.Join(m.Recorded, ", ")))
 		}

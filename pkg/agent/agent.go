@@ -164,12 +164,10 @@ func (a *Agent) openRegistry() error {
 	a.registry = newRegistry(registryConfig{
 		Kernel: a.kernel.shared, Enforcer: means, Store: a.store, Mode: mode, Dimensions: a.cfg.dimensions(),
 		Budget: *a.cfg.DenyBudget, CrashBudget: *a.cfg.CrashBudget, Own: a.host.Own(cgroups), Unguarded: a.cfg.Unguarded, Protect: a.cfg.Protect,
-		Now: time.Now, Log: a.cfg.Log, Audited: a.tellAudited, Unreadable: a.tellUnreadable,
+		Now: time.Now, Log: a.cfg.Log, Audited: a.tellAudited, Unreadable: a.tellUnreadable, Unfit: a.tellUnfit,
 	})
 	for _, cg := range cgroups {
-		if err := a.registry.Find(cg.ID, a.host.Subject(cg.Path)); err != nil {
-			return err
-		}
+		a.take(cg, a.registry.Find)
 	}
 	for _, cg := range cgroups {
 		a.seed(cg)

@@ -93,6 +93,7 @@ func (a *Agent) lost() (map[string]uint64, error) {
 		return nil, err
 	}
 	a.inherited.addTo(lost)
+	a.registry.LeftOut().addTo(lost)
 	lost["undecoded"] = a.undecoded.Load()
 	lost["follow_queue_full"] = a.follower.Dropped()
 	lost["accounts_unread"] = a.facts.accounts.Unread()
@@ -141,7 +142,7 @@ func weakened(s Status) map[string]int {
 		}
 		for reason, applies := range map[string]bool{
 			"paused": !s.PausedUntil.IsZero(), "unpinned": s.Unpinned != "",
-			"stepped_down": len(w.Softened) > 0, "blind": len(w.Blind) > 0,
+			"stepped_down": len(w.Softened) > 0, "unfit": len(w.Unfit) > 0, "blind": len(w.Blind) > 0,
 		} {
 			if applies {
 				counts[reason]++

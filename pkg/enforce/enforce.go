@@ -33,6 +33,9 @@ type Config struct {
 	// Cgroups are version 2 directories that the network hooks are attached to. Without one, the
 	// network is left to the hooks of the rung.
 	Cgroups []string
+	// PathEntries is how many executables, libraries, files and named sockets all baselines together may hold;
+	// 0: 131,072. One costs 16 bytes, and 512 more once it is there.
+	PathEntries uint32
 }
 
 // Enforcer is the attached hooks and their maps. Safe for concurrent use.
@@ -129,6 +132,9 @@ func (e *Enforcer) climb(shared *sensor.Shared, cfg Config, r rung) error {
 	}
 	hooks, absent := present(shared, wanted(r, cfg))
 	keep(spec, r, hooks)
+	if cfg.PathEntries != 0 {
+		spec.Maps["path_entries"].MaxEntries = cfg.PathEntries
+	}
 	if err := setSecret(spec); err != nil {
 		return err
 	}
