@@ -158,6 +158,7 @@ func printStatus(w io.Writer, s agent.Status) error {
 	if !s.PausedUntil.IsZero() {
 		fmt.Fprintln(w, "PAUSED: nothing is denied until", s.PausedUntil.Format(time.TimeOnly))
 	}
+	fmt.Fprintf(w, "baselines: %d entries; the kernel has room for %d with a path\n", s.Entries, s.BaselinePaths)
 	fmt.Fprintln(w)
 	if err := printWorkloads(w, s); err != nil {
 		return err

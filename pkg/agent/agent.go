@@ -128,7 +128,7 @@ func (a *Agent) openKernel() error {
 	}
 	cfg.RingBytes, cfg.Log = a.cfg.RingBytes, a.cfg.Log
 	if a.kernel, err = openKernel(cfg, enforce.Config{
-		Strength: strength, Dimensions: a.cfg.dimensions(), Cgroups: a.host.NetworkCgroups(),
+		Strength: strength, Dimensions: a.cfg.dimensions(), Cgroups: a.host.NetworkCgroups(), PathEntries: uint32(a.cfg.BaselinePaths),
 	}, a.cfg.Log); err != nil {
 		return err
 	}
