@@ -233,12 +233,25 @@ static __always_inline int check_number(__u8 hook, enum operation op, __u32 valu
 	return end_fact(p, value, &subject);
 }
 
+/*
+ * TCP and UDP, which the hooks of addresses see wherever they go. Others (UDP-Lite, ping, L2TP, SCTP) get past
+ * those of a cgroup in some way or on some kernel.
+ */
+static __always_inline bool is_held_by_address(int family, int type, int protocol)
+{
+	if (family != AF_INET && family != AF_INET6)
+		return false;
+	if (type == SOCK_STREAM)
+		return !protocol || protocol == IPPROTO_TCP || protocol == IPPROTO_MPTCP;
+	return type == SOCK_DGRAM && (!protocol || protocol == IPPROTO_UDP);
+}
+
 /* Sockets other than TCP, UDP and Unix ones: raw, packet, netlink and what else there is. */
 static __always_inline int on_socket_create(__u8 hook, int family, int type, int protocol, int kern)
 {
 	if (kern || family == AF_UNIX)
 		return 0;	/* allow: the kernel's own, or asked about by name */
-	if ((family == AF_INET || family == AF_INET6) && (type == SOCK_STREAM || type == SOCK_DGRAM))
+	if (is_held_by_address(family, type, protocol))
 		return 0;	/* allow: asked about by address */
 	return check_number(hook, OP_SOCKET, (family & 0xff) << 16 | (type & 0xff) << 8 | (protocol & 0xff));
 }

@@ -33,10 +33,10 @@ struct entry {
 	__u32 unwished;		/* generation of the rules that wish nothing of it; of exact keys only */
 };
 
-/* Written by the agent, and by remember_*() in learn mode. */
+/* Written by the agent, and by remember_*() in learn mode. pkg/enforce says how many paths there may be. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 131072);
+	__uint(max_entries, 1);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct path_key);
 	__type(value, struct entry);
@@ -73,10 +73,10 @@ struct address_pattern {
 
 #define PATTERN_BITS(type) ((sizeof(struct type) - sizeof(__u32)) * 8)
 
-/* Written by the agent; looked at only for what the exact keys do not know. */
+/* Written by the agent; looked at only for what the exact keys do not know. Room in a trie costs nothing. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 1048576);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct path_pattern);
 	__type(value, struct entry);
@@ -84,7 +84,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, 65536);
+	__uint(max_entries, 1048576);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, struct address_pattern);
 	__type(value, struct entry);

@@ -158,6 +158,7 @@ func printStatus(w io.Writer, s agent.Status) error {
 	if !s.PausedUntil.IsZero() {
 		fmt.Fprintln(w, "PAUSED: nothing is denied until", s.PausedUntil.Format(time.TimeOnly))
 	}
+	fmt.Fprintf(w, "baselines: %d entries; the kernel has room for %d with a path\n", s.Entries, s.BaselinePaths)
 	fmt.Fprintln(w)
 	if err := printWorkloads(w, s); err != nil {
 		return err
@@ -191,6 +192,9 @@ func printWorkloads(w io.Writer, s agent.Status) error {
 		}
 		if len(m.Softened) > 0 {
 			notes = append(notes, fmt.Sprintf("%s: audited only, not enforced: %s", name, strings.Join(m.Softened, ", ")))
+		}
+		if len(m.Unfit) > 0 {
+			notes = append(notes, fmt.Sprintf("%s: the kernel has not got all of its baseline: %s", name, strings.Join(m.Unfit, ", ")))
 		}
 		if len(m.Recorded) > 0 {
 			notes = append(notes, fmt.Sprintf("%s: learnt, and not enforced by us: %s", name, strings.Join(m.Recorded, ", ")))

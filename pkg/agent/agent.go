@@ -128,7 +128,7 @@ func (a *Agent) openKernel() error {
 	}
 	cfg.RingBytes, cfg.Log = a.cfg.RingBytes, a.cfg.Log
 	if a.kernel, err = openKernel(cfg, enforce.Config{
-		Strength: strength, Dimensions: a.cfg.dimensions(), Cgroups: a.host.NetworkCgroups(),
+		Strength: strength, Dimensions: a.cfg.dimensions(), Cgroups: a.host.NetworkCgroups(), PathEntries: uint32(a.cfg.BaselinePaths),
 	}, a.cfg.Log); err != nil {
 		return err
 	}
@@ -153,23 +153,21 @@ func (a *Agent) openRegistry() error {
 	if err != nil {
 		return err
 	}
+	cgroups, err := a.host.Cgroups()
+	if err != nil {
+		return err
+	}
 	var means enforcer
 	if a.kernel.enforcer != nil {
 		means = a.kernel.enforcer
 	}
 	a.registry = newRegistry(registryConfig{
 		Kernel: a.kernel.shared, Enforcer: means, Store: a.store, Mode: mode, Dimensions: a.cfg.dimensions(),
-		Budget: *a.cfg.DenyBudget, CrashBudget: *a.cfg.CrashBudget, Unguarded: a.cfg.Unguarded, Protect: a.cfg.Protect,
-		Now: time.Now, Log: a.cfg.Log, Audited: a.tellAudited, Unreadable: a.tellUnreadable,
+		Budget: *a.cfg.DenyBudget, CrashBudget: *a.cfg.CrashBudget, Own: a.host.Own(cgroups), Unguarded: a.cfg.Unguarded, Protect: a.cfg.Protect,
+		Now: time.Now, Log: a.cfg.Log, Audited: a.tellAudited, Unreadable: a.tellUnreadable, Unfit: a.tellUnfit,
 	})
-	cgroups, err := a.host.Cgroups()
-	if err != nil {
-		return err
-	}
 	for _, cg := range cgroups {
-		if err := a.registry.Find(cg.ID, a.host.Subject(cg.Path)); err != nil {
-			return err
-		}
+		a.take(cg, a.registry.Find)
 	}
 	for _, cg := range cgroups {
 		a.seed(cg)

@@ -43,7 +43,7 @@ func enforced(t *testing.T, name string, unguarded ...string) (*registry, means,
 	m := means{map[uint64]sensor.WorkloadState{}}
 	r := newRegistry(registryConfig{
 		Kernel: m, Enforcer: m, Store: store, Mode: event.Learn, Dimensions: event.AllDimensions, Budget: 3, CrashBudget: 3,
-		Unguarded: unguarded, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		Own: "0123456789ab", Unguarded: unguarded, Now: time.Now, Log: slog.New(slog.DiscardHandler),
 	})
 	if err := r.Join(42, detect.Subject{Name: name, Kind: "unit"}); err != nil {
 		t.Fatal(err)
@@ -184,22 +184,6 @@ func TestBudgetIsPerMinute(t *testing.T) {
 	}
 	if s := kernel.states[42]; s.Softened != 0 {
 		t.Errorf("%+v", s)
-	}
-}
-
-// What a machine depends on is not enforced, unless it is named.
-func TestGuards(t *testing.T) {
-	for _, name := range []string{"/", "init.scope", "systemd-journald.service", "user@1000.service", "sshd.service", "containerd.service", "kubelet.service"} {
-		r, kernel, err := enforced(t, name)
-		if !errors.Is(err, ErrGuarded) || r.List()[0].Mode != "learn" || kernel.states[42].Mode != uint32(event.Learn) {
-			t.Errorf("%s: %v, %+v", name, err, kernel.states[42])
-		}
-		if _, kernel, err := enforced(t, name, name); err != nil || kernel.states[42].Mode != uint32(event.Enforce) {
-			t.Errorf("%s, unguarded: %v, %+v", name, err, kernel.states[42])
-		}
-	}
-	if _, _, err := enforced(t, "shop.service"); err != nil {
-		t.Error(err)
 	}
 }
 

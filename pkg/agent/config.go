@@ -88,6 +88,9 @@ type Config struct {
 	BTF string `yaml:"btf"`
 	// RingBytes is the size of the ring buffer, a power of two from 64 KiB to 256 MiB. Default: 4 MiB.
 	RingBytes int `yaml:"ring_bytes"`
+	// BaselinePaths is how many executables, libraries, files and named sockets all baselines of this node may hold in
+	// the kernel together, from 1024 to 16777216. Each takes 16 bytes there, and 352 more once it is held. Default: 131072.
+	BaselinePaths int `yaml:"baseline_paths"`
 	// ControlPlane is where alerts go. Without a URL the agent works alone.
 	ControlPlane ControlPlane `yaml:"control_plane"`
 	// Metrics is the address of the /metrics endpoint. Empty: none.
@@ -162,6 +165,9 @@ func (c *Config) Complete() error {
 	if c.RingBytes == 0 {
 		c.RingBytes = 4 << 20
 	}
+	if c.BaselinePaths == 0 {
+		c.BaselinePaths = enforce.DefaultPathEntries
+	}
 	if c.SpoolBytes == 0 {
 		c.SpoolBytes = 64 << 20
 	}
@@ -227,6 +233,9 @@ func (c *Config) check() error {
 	}
 	if n := c.RingBytes; n < 64<<10 || n > 256<<20 || n&(n-1) != 0 {
 		return fmt.Errorf("check ring_bytes: %d is not a power of two from 65536 to 268435456", n)
+	}
+	if n := c.BaselinePaths; n < 1024 || n > 1<<24 {
+		return fmt.Errorf("check baseline_paths: %d is not from 1024 to 16777216", n)
 	}
 	if c.SpoolBytes < 1<<20 {
 		return fmt.Errorf("check spool_bytes: %d is less than 1 MiB", c.SpoolBytes)

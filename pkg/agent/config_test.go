@@ -53,6 +53,7 @@ func TestConfigChecks(t *testing.T) {
 		"strength": {Config{Strength: "hard"}, `unknown strength "hard"`},
 		"matching": {Config{RuleMatching: "some"}, `check rule_matching: unknown "some": want first or all`},
 		"ring":     {Config{RingBytes: 100000}, "not a power of two"},
+		"paths":    {Config{BaselinePaths: 5}, "check baseline_paths: 5 is not from 1024 to 16777216"},
 		"spool":    {Config{SpoolBytes: 5}, "less than 1 MiB"},
 		"scope":    {Config{Scope: []string{"/usr"}}, "check scope /usr: not a cgroup directory"},
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/sensor"
@@ -14,13 +15,31 @@ import (
 var ErrGuarded = errors.New("the machine depends on this workload")
 
 // guards are the workloads that are never enforced unless the configuration names them: what starts
-// containers and units, and the way in. Shell patterns, of names.
+// containers and units, and the ways in. Shell patterns, of the names that pkg/workload gives.
 func guards() []string {
 	return []string{
-		"/", "/init.scope", "init.scope", "systemd-*.service", "user@*.service", "dbus.service", "dbus-broker.service",
-		"ssh.service", "sshd.service", "ssh@*.service", "sshd@*.service", "kubelet.service", "k3s.service", "k3s-agent.service",
-		"containerd.service", "docker.service", "crio.service", "podman.service", "plumbline-agent.service",
+		"host", "init.scope", "systemd-*.service", "user@*.service", "user@*.service/init.scope",
+		"dbus.service", "dbus-broker.service", "user@*.service/dbus.service", "user@*.service/dbus-broker.service",
+
+		// After the login, a part of sshd is in the session.
+		"ssh.service", "sshd.service", "ssh@*.service", "sshd@*.service", "sshd-*.service", "session-*.scope",
+		"getty@*.service", "serial-getty@*.service", "console-getty.service", "emergency.service", "rescue.service",
+
+		// The monitors of containers start the runtime in their own scope.
+		"kubelet.service", "containerd.service", "docker.service", "cri-docker.service", "crio.service", "podman.service",
+		"*-conmon-*.scope", "user@*.service/*-conmon-*.scope", "user@*.service/podman.service", "user@*.service/docker.service",
+		"k3s.service", "k3s-agent.service", "rke2-server.service", "rke2-agent.service",
+		"k0scontroller.service", "k0sworker.service", "snap.docker.*", "snap.microk8s.daemon-*", "snap.k8s.*",
+		"/docker", "/moby", "/k8s.io", "/libpod_parent", "/kubepods", "/kubepods/*", "/kubepods/*/*",
+
+		"plumbline-agent.service",
 	}
+}
+
+// isSlice says whether a name is that of a cgroup in which systemd makes units, and runtimes containers. As the
+// parents of containers elsewhere it is guarded because what is made in it counts to it, until the agent has read of it.
+func isSlice(name string) bool {
+	return strings.HasPrefix(name, "/") && strings.HasSuffix(name, ".slice")
 }
 
 // matches says whether one of some shell patterns is for a name.
@@ -32,7 +51,7 @@ func matches(patterns []string, name string) bool {
 }
 
 func (r *registry) isGuarded(name string) bool {
-	return matches(guards(), name) && !slices.Contains(r.Unguarded, name)
+	return (name == r.Own || isSlice(name) || matches(guards(), name)) && !slices.Contains(r.Unguarded, name)
 }
 
 // checkEnforce refuses to enforce what is guarded, and anything on a kernel without means.

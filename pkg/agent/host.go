@@ -2,8 +2,10 @@ package agent
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -90,6 +92,17 @@ func (h *host) Cgroups() ([]cgroup, error) {
 		all = append(all, nodes...)
 	}
 	return all, nil
+}
+
+// Own is the name of the workload that this process is of, "" if none of these cgroups holds it. In a container
+// it is not to be had of /proc, which shows the cgroup as its own root.
+func (h *host) Own(cgroups []cgroup) string {
+	for _, cg := range cgroups {
+		if pids, err := cg.Processes(); err == nil && slices.Contains(pids, uint32(os.Getpid())) {
+			return h.Subject(cg.Path).Name
+		}
+	}
+	return ""
 }
 
 // NetworkCgroups are the directories for hooks of the network: what is in scope of a version 2 tree. In the

@@ -97,7 +97,5 @@ func (a *Agent) handleCgroup(ev *event.Event) {
 		}
 		return
 	}
-	if err := a.registry.Join(ev.Cgroup.ID, a.host.Subject(ev.Cgroup.Path)); err != nil {
-		a.cfg.Log.Error("take cgroup into scope", "cgroup", ev.Cgroup.Path, "error", err)
-	}
+	a.take(cgroup{ID: ev.Cgroup.ID, Path: ev.Cgroup.Path}, a.registry.Join)
 }

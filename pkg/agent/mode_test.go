@@ -46,10 +46,10 @@ func TestWeakened(t *testing.T) {
 	s := Status{
 		PausedUntil: time.Unix(1, 0),
 		Workloads: []WorkloadStatus{
-			{Mode: "enforce", Softened: []string{"file"}}, {Mode: "enforce", Blind: []string{"unix"}}, {Mode: "learn", Softened: []string{"file"}},
+			{Mode: "enforce", Softened: []string{"file"}}, {Mode: "enforce", Softened: []string{"exec"}, Unfit: []string{"exec"}}, {Mode: "enforce", Blind: []string{"unix"}}, {Mode: "learn", Softened: []string{"file"}},
 		},
 	}
-	if got, want := weakened(s), map[string]int{"paused": 2, "stepped_down": 1, "blind": 1}; !reflect.DeepEqual(got, want) {
+	if got, want := weakened(s), map[string]int{"paused": 3, "stepped_down": 2, "unfit": 1, "blind": 1}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v", got)
 	}
 	if got := weakened(Status{Workloads: []WorkloadStatus{{Mode: "enforce"}}}); len(got) != 0 {

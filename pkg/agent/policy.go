@@ -52,7 +52,7 @@ func (r *registry) change(name string, mode event.Mode, reason string) (*member,
 // its budget, is audited instead of enforced.
 func (r *registry) state(m *member) sensor.WorkloadState {
 	s := sensor.State(m.id, m.subject.Mode, m.generation, m.profile.Held()&r.reach(m.subject.Mode))
-	s.Softened = uint32(softened(m.profile))
+	s.Softened = uint32(m.softened())
 	if m.subject.Kind == string(workload.Container) {
 		s.Flags |= sensor.Container
 	}
@@ -62,8 +62,10 @@ func (r *registry) state(m *member) sensor.WorkloadState {
 	return s
 }
 
-// softened are the dimensions of a baseline that are audited although the mode is enforce.
-func softened(p *baseline.Profile) event.Dimensions { return p.Full() | p.SteppedDown() }
+// softened are the dimensions that are audited although the mode is enforce.
+func (m *member) softened() event.Dimensions {
+	return m.profile.Full() | m.profile.SteppedDown() | m.unfit
+}
 
 // setState writes s for all cgroups of the workload, and for those that will come back.
 func (r *registry) setState(m *member, s sensor.WorkloadState) error {
@@ -114,21 +116,21 @@ func (r *registry) prepare(m *member, mode event.Mode, reason string) (*baseline
 
 // generalise widens what differs from run to run, after each run: otherwise no run would ever be without
 // something new. The kernel gets the patterns beside what it has learnt itself.
-func (r *registry) generalise(m *member) error {
+func (r *registry) generalise(m *member) {
 	widened := m.profile.Generalise()
 	if len(widened) == 0 {
-		return nil
+		return
 	}
 	m.dirty = true
 	r.tellWidenings(m, widened)
 	if r.Enforcer == nil {
-		return nil
+		return
 	}
 	patterns := make([]event.Key, len(widened))
 	for i, w := range widened {
 		patterns[i] = w.To
 	}
-	return r.Enforcer.Replace(m.id, m.generation, patterns)
+	r.fill(m, patterns)
 }
 
 // tellWidenings says which entries came to stand for several: whoever promotes a baseline has to know.
@@ -174,17 +176,17 @@ func (r *registry) settle(m *member, old uint32) error {
 	if err != nil {
 		return err
 	}
-	full, late := m.profile.Full(), []event.Key{}
+	before, late := m.softened(), []event.Key{}
 	for _, k := range news {
 		if m.profile.AddLate(k, r.Now()) == baseline.Learned {
 			late = append(late, k)
 		}
 	}
 	if m.subject.Mode != event.Off {
-		err = r.Enforcer.Replace(m.id, m.generation, late)
+		r.fill(m, late)
 	}
-	if m.profile.Full() != full {
-		err = errors.Join(err, r.setState(m, r.state(m)))
+	if m.softened() != before {
+		err = r.setState(m, r.state(m))
 	}
 	return errors.Join(err, r.sweep(m))
 }
@@ -196,6 +198,9 @@ func (r *registry) switchTo(m *member, next *baseline.Profile, mode event.Mode) 
 		return errors.Join(err, r.sweep(m))
 	}
 	before := *m
+	if generation != m.generation {
+		m.unfit = 0 // all of it was written
+	}
 	m.profile, m.generation, m.subject.Mode, m.budget, m.crashes = next, generation, mode, budget{}, crashes{}
 	if err := r.setState(m, r.state(m)); err != nil {
 		*m = before
@@ -210,7 +215,14 @@ func (r *registry) switchTo(m *member, next *baseline.Profile, mode event.Mode) 
 // has no room.
 func (r *registry) write(m *member, next *baseline.Profile, mode event.Mode) (generation uint32, err error) {
 	held := m.subject.Mode == event.AuditMode || m.subject.Mode == event.Enforce
-	if r.Enforcer == nil || mode != event.Off && held && baseline.Diff(m.profile, next).Empty() {
+	if r.Enforcer == nil {
+		return m.generation, nil
+	}
+	if mode != event.Off && held && baseline.Diff(m.profile, next).Empty() {
+		if m.unfit != 0 { // there may be room by now
+			m.unfit = 0
+			r.fill(m, next.Keys())
+		}
 		return m.generation, nil
 	}
 	if mode == event.Off {

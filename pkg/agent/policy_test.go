@@ -129,27 +129,6 @@ func TestModeChangesWhenTheKernelIsFull(t *testing.T) {
 	}
 }
 
-// A workload that the kernel has no room for leaves no entries to the one that gets its number.
-func TestRefusedWorkloadLeavesNoEntries(t *testing.T) {
-	dir, maps := t.TempDir(), newEntryMaps(10)
-	r := newTestRegistry(t, dir, maps, maps)
-	if err := r.Join(42, detect.Subject{Name: "shop.service", Kind: "unit"}); err != nil {
-		t.Fatal(err)
-	}
-	learnPrograms(r, 1, "/bin/a", "/bin/b")
-	if err := r.SetMode("shop.service", event.Enforce, "test"); err != nil {
-		t.Fatal(err)
-	}
-	maps = newEntryMaps(1)
-	r = newTestRegistry(t, dir, maps, maps)
-	if err := r.Join(42, detect.Subject{Name: "shop.service", Kind: "unit"}); err == nil {
-		t.Fatal("joined without room")
-	}
-	if err := r.Join(43, detect.Subject{Name: "other.service", Kind: "unit"}); err != nil || maps.used() != 0 {
-		t.Errorf("%v, %v", err, maps.entries)
-	}
-}
-
 // read is one file that was read.
 func read(path string) *event.Event {
 	return &event.Event{Kind: event.Access, Access: event.AccessInfo{Key: event.Key{Op: event.OpRead, Path: path}}}

@@ -50,9 +50,10 @@ type member struct {
 	dirty      bool            // profile has changed since it was saved
 	budget     budget
 	crashes    crashes
-	ended      time.Time // when its last cgroup was removed
-	unreadable error     // why its stored baseline cannot be read, until somebody sets its mode
-	setAside   bool      // then: the next save must not replace the file
+	unfit      event.Dimensions // of which the kernel does not hold all that the profile does
+	ended      time.Time        // when its last cgroup was removed
+	unreadable error            // why its stored baseline cannot be read, until somebody sets its mode
+	setAside   bool             // then: the next save must not replace the file
 }
 
 // maxPaths of a workload that are expected to come back.
@@ -67,6 +68,7 @@ type registryConfig struct {
 	Dimensions  event.Dimensions // that it learns
 	Budget      int              // see Config.DenyBudget
 	CrashBudget int              // see Config
+	Own         string           // the workload that the agent is of; "": none in scope
 	Unguarded   []string         // see Config
 	Protect     []string         // see Config
 	Now         func() time.Time
@@ -74,6 +76,8 @@ type registryConfig struct {
 	// Audited is told of a workload that was promoted to enforce, and is audited; Unreadable of a stored
 	// baseline that cannot be read.
 	Audited, Unreadable func(w detect.Subject, why error)
+	// Unfit is told of dimensions that are audited because the kernel has no room for all that the baseline holds.
+	Unfit func(w detect.Subject, dims event.Dimensions, why error)
 }
 
 // registry holds the workloads, their baselines and modes, and keeps the kernel's map in step. It is
@@ -86,6 +90,8 @@ type registry struct {
 	byID   map[uint32]*member // ids are not given twice: the kernel may remember things under old ones
 	byName map[string]*member
 	lastID uint32
+
+	leftOut leftOut
 }
 
 func newRegistry(cfg registryConfig) *registry {
@@ -135,9 +141,7 @@ func (r *registry) join(cgroupID uint64, subject detect.Subject, begins bool) er
 		}
 	}
 	if len(m.cgroups) == 0 && (begins || m.profile.Runs() == 0) {
-		if err := r.beginRun(m); err != nil {
-			return err
-		}
+		r.beginRun(m)
 	}
 	if err := r.Kernel.SetWorkload(cgroupID, r.state(m)); err != nil {
 		return err
@@ -146,16 +150,13 @@ func (r *registry) join(cgroupID uint64, subject detect.Subject, begins bool) er
 	return r.expect(m, subject)
 }
 
-func (r *registry) beginRun(m *member) error {
+func (r *registry) beginRun(m *member) {
 	if m.unreadable != nil {
-		return nil
+		return
 	}
-	if err := r.generalise(m); err != nil {
-		return err
-	}
+	r.generalise(m)
 	m.profile.BeginRun()
 	m.dirty = m.dirty || m.subject.Mode == event.Learn // of what is held, nobody asks for the runs
-	return nil
 }
 
 // expect lets the kernel know a unit by the path of its cgroup when it is started again. Paths of
@@ -185,9 +186,7 @@ func (r *registry) admit(subject detect.Subject) (*member, error) {
 		r.Audited(m.subject, err)
 	}
 	if r.Enforcer != nil && m.subject.Mode != event.Off {
-		if err := r.Enforcer.Replace(m.id, m.generation, m.profile.Keys()); err != nil {
-			return nil, errors.Join(err, r.Enforcer.Remove(m.id, 0))
-		}
+		r.fill(m, m.profile.Keys())
 	}
 	r.byID[m.id], r.byName[subject.Name] = m, m
 	return m, r.watchSyscalls()

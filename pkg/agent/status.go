@@ -11,31 +11,33 @@ import (
 
 // Status is what `plumbline-agent status` prints and the heartbeat carries.
 type Status struct {
-	Version      string            `json:"version"`
-	Node         string            `json:"node"`
-	Kernel       string            `json:"kernel"`
-	Arch         string            `json:"arch"`
-	Started      time.Time         `json:"started"`
-	AttachedMs   float64           `json:"attached_ms"` // from start to all hooks attached
-	RSS          uint64            `json:"rss_bytes"`
-	CgroupLayout string            `json:"cgroup_layout"`
-	Scope        []string          `json:"scope"` // empty: the whole machine
-	Strength     string            `json:"strength"`
-	Means        string            `json:"means"`                 // what a denied execution meets, in words
-	OnStop       string            `json:"on_stop"`               // what becomes of enforcement when the agent is told to stop
-	PausedUntil  time.Time         `json:"paused_until,omitzero"` // nothing is denied until then
-	Pins         string            `json:"pins,omitempty"`        // where it is pinned
-	Unpinned     string            `json:"unpinned,omitempty"`    // why it is not, and so ends with the agent
-	Workloads    []WorkloadStatus  `json:"workloads"`
-	Rules        RulesStatus       `json:"rules"`
-	Hooks        []sensor.Status   `json:"hooks"`
-	Events       map[string]uint64 `json:"events"` // by kind
-	Alerts       uint64            `json:"alerts"`
-	Suppressed   uint64            `json:"suppressed"` // repetitions within the window
-	Lost         map[string]uint64 `json:"lost"`       // by reason; all zero is good
-	ControlPlane ControlPlaneState `json:"control_plane"`
-	Outputs      []OutputState     `json:"outputs,omitempty"` // where alerts go besides
-	Inputs       []InputState      `json:"inputs,omitempty"`  // whose alerts we take
+	Version       string            `json:"version"`
+	Node          string            `json:"node"`
+	Kernel        string            `json:"kernel"`
+	Arch          string            `json:"arch"`
+	Started       time.Time         `json:"started"`
+	AttachedMs    float64           `json:"attached_ms"` // from start to all hooks attached
+	RSS           uint64            `json:"rss_bytes"`
+	CgroupLayout  string            `json:"cgroup_layout"`
+	Scope         []string          `json:"scope"` // empty: the whole machine
+	Strength      string            `json:"strength"`
+	Means         string            `json:"means"`                 // what a denied execution meets, in words
+	OnStop        string            `json:"on_stop"`               // what becomes of enforcement when the agent is told to stop
+	PausedUntil   time.Time         `json:"paused_until,omitzero"` // nothing is denied until then
+	Pins          string            `json:"pins,omitempty"`        // where it is pinned
+	Unpinned      string            `json:"unpinned,omitempty"`    // why it is not, and so ends with the agent
+	Workloads     []WorkloadStatus  `json:"workloads"`
+	Entries       int               `json:"entries"`        // of all baselines together
+	BaselinePaths int               `json:"baseline_paths"` // those of them with a path that the kernel has room for
+	Rules         RulesStatus       `json:"rules"`
+	Hooks         []sensor.Status   `json:"hooks"`
+	Events        map[string]uint64 `json:"events"` // by kind
+	Alerts        uint64            `json:"alerts"`
+	Suppressed    uint64            `json:"suppressed"` // repetitions within the window
+	Lost          map[string]uint64 `json:"lost"`       // by reason; all zero is good
+	ControlPlane  ControlPlaneState `json:"control_plane"`
+	Outputs       []OutputState     `json:"outputs,omitempty"` // where alerts go besides
+	Inputs        []InputState      `json:"inputs,omitempty"`  // whose alerts we take
 }
 
 // ControlPlaneState is the state of the way to it.
@@ -58,6 +60,10 @@ func (a *Agent) Status() (Status, error) {
 		Workloads: a.registry.List(), Hooks: append(a.kernel.Status(), a.follower.Status()...),
 		Events: map[string]uint64{}, Alerts: a.sink.raised.Load(), Suppressed: a.detector.Stats().Suppressed,
 	}
+	for _, w := range s.Workloads {
+		s.Entries += w.Entries
+	}
+	s.BaselinePaths = a.cfg.BaselinePaths
 	s.Rules, s.PausedUntil = a.rulesStatus(), a.pause.Until(time.Now())
 	if s.OnStop, s.Unpinned = a.cfg.OnStop, a.unpinned; s.Unpinned == "" {
 		s.Pins = a.cfg.PinDir
@@ -93,6 +99,7 @@ func (a *Agent) lost() (map[string]uint64, error) {
 		return nil, err
 	}
 	a.inherited.addTo(lost)
+	a.registry.LeftOut().addTo(lost)
 	lost["undecoded"] = a.undecoded.Load()
 	lost["follow_queue_full"] = a.follower.Dropped()
 	lost["accounts_unread"] = a.facts.accounts.Unread()
@@ -141,7 +148,7 @@ func weakened(s Status) map[string]int {
 		}
 		for reason, applies := range map[string]bool{
 			"paused": !s.PausedUntil.IsZero(), "unpinned": s.Unpinned != "",
-			"stepped_down": len(w.Softened) > 0, "blind": len(w.Blind) > 0,
+			"stepped_down": len(w.Softened) > 0, "unfit": len(w.Unfit) > 0, "blind": len(w.Blind) > 0,
 		} {
 			if applies {
 				counts[reason]++

@@ -17,10 +17,12 @@ type WorkloadStatus struct {
 	Executables int    `json:"executables"` // in the baseline
 	Entries     int    `json:"entries"`     // in the baseline, of all dimensions
 	// Held are the dimensions that the mode is about; Softened those of them that are audited although
-	// the mode is enforce, because they are not known as a whole or have used up the budget; Blind those
-	// in the baseline that this kernel cannot hold; Recorded those that nothing is held to.
+	// the mode is enforce, because they are not known as a whole, have used up the budget, or are Unfit: the kernel has
+	// not got all that the baseline holds; Blind those in the baseline that this kernel cannot hold; Recorded those that
+	// nothing is held to.
 	Held     []string `json:"held"`
 	Softened []string `json:"softened,omitempty"`
+	Unfit    []string `json:"unfit,omitempty"`
 	Blind    []string `json:"blind,omitempty"`
 	Recorded []string `json:"recorded,omitempty"`
 	// Unreadable is why its stored baseline cannot be read: it is held to nothing until its mode is set.
@@ -43,9 +45,9 @@ func (r *registry) List() []WorkloadStatus {
 		w := WorkloadStatus{
 			Name: m.subject.Name, Kind: m.subject.Kind, SPIFFEID: m.subject.SPIFFEID,
 			Mode: m.subject.Mode.String(), Cgroups: len(m.cgroups), Executables: m.profile.Count(event.DimExec),
-			Entries: m.profile.Len(), Held: names(m.profile.Held() & r.reach(m.subject.Mode) & event.AllDimensions), Softened: names(softened(m.profile)),
+			Entries: m.profile.Len(), Held: names(m.profile.Held() & r.reach(m.subject.Mode) & event.AllDimensions), Softened: names(m.softened()),
 			Blind: names(m.profile.Held() &^ r.reach(m.subject.Mode)), Recorded: names(m.profile.Held() & r.covered() &^ event.AllDimensions), Budget: m.budget.left(r.Now(), r.Budget),
-			Protected: r.isProtected(m),
+			Protected: r.isProtected(m), Unfit: names(m.unfit),
 		}
 		if m.unreadable != nil {
 			w.Unreadable = m.unreadable.Error()

@@ -229,6 +229,34 @@ func TestReplaceRefusesLongPaths(t *testing.T) {
 	}
 }
 
+// What does not fit is counted by why and told by dimension; the rest is there.
+func TestReplaceThatDoesNotFit(t *testing.T) {
+	scope := sensortest.NewScope(t)
+	e, err := enforce.Open(scope.Shared, enforce.Config{PathEntries: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	keys := []event.Key{
+		execOf("/bin/1"), execOf("/bin/2"), execOf("/bin/3"), execOf("/bin/4"), execOf("/bin/5"), execOf("/bin/6"),
+		{Op: event.OpUnixConnect, Path: "/run/" + strings.Repeat("x", enforce.PathBytes)},
+		{Op: event.OpCapability, Value: 7},
+		{Op: event.OpRead, Path: "/etc/**"},
+	}
+	err = e.Replace(sensortest.WorkloadID, 1, keys)
+	var unfit *enforce.UnfitError
+	if !errors.As(err, &unfit) {
+		t.Fatalf("got %v", err)
+	}
+	if want := event.Dimensions(0).With(event.DimExec).With(event.DimUnix); unfit.Dimensions != want || unfit.Full != 2 || unfit.TooLong != 1 || unfit.Refused != 0 {
+		t.Errorf("got %+v", unfit)
+	}
+	entries, err := e.Entries(sensortest.WorkloadID, 1)
+	if err != nil || len(entries) != 6 {
+		t.Errorf("%d entries, %v", len(entries), err)
+	}
+}
+
 func execOf(path string) event.Key { return event.Key{Op: event.OpExec, Path: path} }
 
 func dropped(t *testing.T) string {

@@ -21,7 +21,7 @@ func evasions() map[string]evasion {
 	all := map[string]evasion{}
 	for _, some := range []map[string]evasion{
 		openEvasions(), handedEvasions(), nameEvasions(), mountEvasions(), rememberedEvasions(), changeEvasions(), layerEvasions(),
-		execEvasions(), execAliasEvasions(), loaderEvasions(), processEvasions(), networkEvasions(),
+		execEvasions(), execAliasEvasions(), loaderEvasions(), processEvasions(), socketEvasions(), networkEvasions(),
 	} {
 		maps.Copy(all, some)
 	}

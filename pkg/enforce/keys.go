@@ -17,6 +17,8 @@ const (
 	PatternBytes = 244 // of a pattern's directory; a longer key does not fit in a trie
 )
 
+var errTooLong = errors.New("longer")
+
 // everythingBelow ends the path of a key that stands for all that is in a directory.
 const everythingBelow = "/**"
 
@@ -52,7 +54,7 @@ func (b *batch) add(workload, generation uint32, k event.Key) error {
 		b.patterns = append(b.patterns, key)
 	case k.Op.OnPath():
 		if len(k.Path) >= PathBytes {
-			return fmt.Errorf("make baseline key: path of %d bytes is longer than %d: %.40q", len(k.Path), PathBytes-1, k.Path)
+			return fmt.Errorf("make baseline key: path of %d bytes is %w than %d: %.40q", len(k.Path), errTooLong, PathBytes-1, k.Path)
 		}
 		b.paths = append(b.paths, bpfPathKey{Workload: workload, Generation: generation, Operation: bpfOperation(k.Op)})
 		put(b.paths[len(b.paths)-1].Path[:], k.Path)
@@ -79,37 +81,45 @@ func put(to []int8, s string) {
 }
 
 // Replace writes entries of one generation of a workload's baseline. They count once the workload is
-// switched to that generation. System calls are left out: nothing is compared with them.
+// switched to that generation. System calls are left out: nothing is compared with them. The error is an
+// *UnfitError.
 func (e *Enforcer) Replace(workload, generation uint32, keys []event.Key) error {
 	var b batch
+	var unfit UnfitError
 	for _, k := range keys {
 		if !isHeld(k) {
 			continue
 		}
 		if err := b.add(workload, generation, k); err != nil {
-			return err
+			unfit.note(k.Op, err)
 		}
 	}
-	err := errors.Join(writeAll(e.maps.PathEntries, b.paths), writeAll(e.maps.FactEntries, b.facts))
+	n, err := writeAll(e.maps.PathEntries, b.paths)
+	noteAll(&unfit, b.paths, n, func(k bpfPathKey) bpfOperation { return k.Operation }, err)
+	n, err = writeAll(e.maps.FactEntries, b.facts)
+	noteAll(&unfit, b.facts, n, func(k bpfFactKey) bpfOperation { return k.Operation }, err)
 	for _, key := range b.patterns {
-		err = errors.Join(err, e.maps.PathPatterns.Put(key, bpfEntry{}))
+		if err := e.maps.PathPatterns.Put(key, bpfEntry{}); err != nil {
+			unfit.note(event.Operation(key.Operation), err)
+		}
 	}
 	for _, key := range b.addresses {
-		err = errors.Join(err, e.maps.AddressPatterns.Put(key, bpfEntry{}))
+		if err := e.maps.AddressPatterns.Put(key, bpfEntry{}); err != nil {
+			unfit.note(event.Operation(key.Operation), err)
+		}
 	}
-	if err != nil {
-		return fmt.Errorf("write %d baseline entries: %w", len(keys), err)
-	}
-	return nil
-}
-
-// writeAll needs Linux 5.6.
-func writeAll[K any](m *ebpf.Map, keys []K) error {
-	if len(keys) == 0 {
+	if unfit.Dimensions == 0 {
 		return nil
 	}
-	_, err := m.BatchUpdate(keys, make([]bpfEntry, len(keys)), nil)
-	return err
+	return &unfit
+}
+
+// writeAll says how many it has written. It needs Linux 5.6.
+func writeAll[K any](m *ebpf.Map, keys []K) (int, error) {
+	if len(keys) == 0 {
+		return 0, nil
+	}
+	return m.BatchUpdate(keys, make([]bpfEntry, len(keys)), nil)
 }
 
 // scanned is how many entries one system call reads.
@@ -219,7 +229,7 @@ const (
 func pathPattern(workload, generation uint32, k event.Key) (*bpfPathPattern, error) {
 	dir := strings.TrimSuffix(k.Path, everythingBelow) + "/"
 	if len(dir) >= PatternBytes {
-		return nil, fmt.Errorf("make baseline key: pattern of %d bytes is longer than %d: %.40q", len(dir), PatternBytes-1, k.Path)
+		return nil, fmt.Errorf("make baseline key: pattern of %d bytes is %w than %d: %.40q", len(dir), errTooLong, PatternBytes-1, k.Path)
 	}
 	key := &bpfPathPattern{
 		Prefixlen: pathHead + 8*uint32(len(dir)), Workload: workload, Generation: generation, Operation: bpfOperation(k.Op),
