@@ -38,7 +38,7 @@ attack() {
 	cat >/opt/report <<-'END'
 		#!/bin/sh
 		id >/tmp/who
-		cp /bin/true /var/lib/report/report-true
+		/usr/bin/cp /bin/true /var/lib/report/report-true
 		date >/var/lib/report/report-0
 	END
 	worked

@@ -50,8 +50,9 @@ upkeep() {
 }
 
 attack() {
-	# What COPY ... PROGRAM is misused for, through the front door.
-	if (cd / && runuser -u postgres -- psql -qAtXc "COPY (SELECT 1) TO PROGRAM 'uname'") 2>/dev/null; then
+	# What COPY ... PROGRAM is misused for, through the front door. By its path: a shell that looks for a name
+	# would try it in /bin, too, which is the same directory.
+	if (cd / && runuser -u postgres -- psql -qAtXc "COPY (SELECT 1) TO PROGRAM '/usr/bin/uname'") 2>/dev/null; then
 		echo "postgresql: the program ran"
 		exit 1
 	fi
