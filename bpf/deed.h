@@ -21,18 +21,15 @@ static __always_inline void begin_deed(struct place *p)
 	d->name.generation = p->asked.generation;
 }
 
-/* Where the workload is held to a baseline. */
+/* Where the workload is held to a baseline, and does not still learn it: nobody has looked at what that holds. */
 static __always_inline void look_at_baseline(struct place *p)
 {
 	bool known;
 
-	if (!p->held)
+	if (!is_compared(p))
 		return;
 	known = p->op < OP_CONNECT ? !p->nameless && find_path(p) : find_fact(p) != NULL;
-	if (known)
-		p->deed.properties |= property(TRAIT_IN_BASELINE);
-	else if (p->subject.workload.mode >= MODE_AUDIT)
-		p->deed.properties |= property(TRAIT_OUTSIDE_BASELINE);
+	p->deed.properties |= property(known ? TRAIT_IN_BASELINE : TRAIT_OUTSIDE_BASELINE);
 }
 
 /* A name begins with this one; size: how much of it counts, with a final NUL. */

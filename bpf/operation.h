@@ -97,7 +97,7 @@ struct access_event {
 	char path[2 * PATH_BYTES];	/* and what the caller wrote: the path that it opened, or a symbolic link's target */
 };
 
-#define ACCESS_KNOWN 1		/* the baseline holds it */
+#define ACCESS_KNOWN 1		/* the baseline that it is compared with holds it */
 
 #define DETAIL_TOLD (1U << 31)	/* neither a flag of open(2) nor a part of a mode */
 

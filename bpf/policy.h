@@ -401,10 +401,16 @@ static __always_inline void found(struct place *p, struct entry *entry)
 	p->answer.known = true;
 }
 
+/* Whether it is compared with a baseline, and not still learnt. */
+static __always_inline bool is_compared(struct place *p)
+{
+	return p->held && p->subject.workload.mode >= MODE_AUDIT;
+}
+
 /* What the baseline makes of it. What a rule denies is not learnt, audited or counted as a hit. */
 static __always_inline void settle(struct place *p, struct entry *entry, void *entries, void *told, void *key)
 {
-	p->answer.in_baseline = p->held && entry;
+	p->answer.in_baseline = entry && is_compared(p);
 	if (!p->held)
 		p->answer.known = true;	/* allow: nothing is held here */
 	else if (p->answer.rule)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/plumbline-io/plumbline/pkg/detect"
+	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/rule"
 )
 
@@ -113,6 +114,36 @@ func TestTechniquesAndScenarios(t *testing.T) {
 		if got, want := counted.MatchString(scenarios.String()), !slices.Contains(noScenario, r.Name); got != want {
 			t.Errorf("%s:%d: rule %q is counted by a scenario: %t, want %t", r.File, r.Line, r.Name, got, want)
 		}
+	}
+}
+
+// What a protected workload is denied by default: nothing more and nothing less.
+func TestDenied(t *testing.T) {
+	want := []string{
+		"Keys of SPIRE or Plumbline read", "Password file read in container", "Cloud metadata reached",
+		"Host callback changed", "File outside of the container's root written", "Program outside of the container's root executed",
+		"Kernel module loaded in container", "BPF program loaded in container", "Memory of the machine opened in container",
+		"Raw device opened in container", "Container runtime reached from container",
+		"Web server spawns shell in container", "Fileless execution in container", "Exec of a file that the container made",
+		"Exec from shared memory in container", "Shell tied to the network",
+		"Process attached in container", "Memory of another process written", "Dynamic linker hijacked",
+		"Raw socket in container", "Mining program started", "Files of the agent changed",
+	}
+	set, _ := all(t)
+	var got []string
+	for _, r := range set.Rules() {
+		if !r.Stops() {
+			continue
+		}
+		got = append(got, r.Name)
+		if r.Mode != event.Enforce || len(r.Denials()) == 0 || !r.Enabled || r.Action == rule.Kill != (r.Name == "Shell tied to the network") {
+			t.Errorf("%s: action %s, mode %s, %d denials", r.Name, r.Action, r.Mode, len(r.Denials()))
+		}
+	}
+	slices.Sort(want)
+	slices.Sort(got)
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q", got)
 	}
 }
 

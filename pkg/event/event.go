@@ -187,7 +187,7 @@ type AccessInfo struct {
 	Partial  bool   // Path is not complete
 	Unlinked bool   // the file has no name any more
 	Detached bool   // the path does not lead to the process's root
-	Known    bool   // the workload's baseline holds it
+	Known    bool   // the baseline that the workload is compared with holds it
 	Comm     string
 
 	Capabilities Capabilities // of the thread, at the operation

@@ -26,7 +26,7 @@ const (
 	ExecUpper              // proc.is_exe_upper_layer = true
 	ExecSocket             // proc.stdio_inet = true
 	OutsideBaseline        // evt.verdict in (audit, deny)
-	InBaseline             // evt.in_baseline = true: of a workload that has none, neither this nor OutsideBaseline is so
+	InBaseline             // evt.in_baseline = true: of a workload that still learns, neither this nor OutsideBaseline is so
 	TraitCount
 )
 

@@ -96,7 +96,7 @@ type step struct {
 		Value    string `yaml:"value"` // a number, or its name
 		Comm     string `yaml:"comm"`  // of the thread; the process's unless given
 		Unlinked bool   `yaml:"unlinked"`
-		Known    bool   `yaml:"in_baseline"` // the workload's baseline holds it
+		Known    bool   `yaml:"in_baseline"` // the baseline that the workload is compared with holds it
 
 		Flags *uint32 `yaml:"flags"` // of read and write: of open(2), as x86 numbers them
 		Mode  *uint32 `yaml:"mode"`  // of create: type and permissions; of attributes: what chmod sets
