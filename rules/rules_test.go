@@ -2,6 +2,9 @@ package rules
 
 import (
 	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -76,6 +79,40 @@ func TestRules(t *testing.T) {
 			if !slices.Contains(r.Tags, id) {
 				t.Errorf("%s:%d: rule %q does not have %s among its tags", r.File, r.Line, r.Name, id)
 			}
+		}
+	}
+}
+
+// Every rule says which technique of ATT&CK it is about, and a scenario of the VM matrix triggers it for real.
+func TestTechniquesAndScenarios(t *testing.T) {
+	noTechnique := []string{
+		"Several stages of an attack",   // of whatever the stages are
+		"Peer certificate expires soon", // an omission
+	}
+	noScenario := []string{ // yet
+		"Files of Plumbline read", "Cloud metadata reached by another port", "Mapped device opened in container",
+		"Memory of another process written by a thread's file", "Configuration of the agent changed",
+	}
+	names, err := filepath.Glob("../test/vm/scenarios/*.txtar")
+	if err != nil || len(names) == 0 {
+		t.Fatal(names, err)
+	}
+	var scenarios strings.Builder
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scenarios.Write(text)
+	}
+	set, _ := all(t)
+	for _, r := range set.Rules() {
+		if got, want := len(r.Attack) > 0, !slices.Contains(noTechnique, r.Name); got != want {
+			t.Errorf("%s:%d: rule %q has a technique: %t, want %t", r.File, r.Line, r.Name, got, want)
+		}
+		counted := regexp.MustCompile(`(?m)^(\[.*\] )?count .*` + regexp.QuoteMeta(strings.ReplaceAll(r.Name, "'", "''")))
+		if got, want := counted.MatchString(scenarios.String()), !slices.Contains(noScenario, r.Name); got != want {
+			t.Errorf("%s:%d: rule %q is counted by a scenario: %t, want %t", r.File, r.Line, r.Name, got, want)
 		}
 	}
 }

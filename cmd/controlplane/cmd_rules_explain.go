@@ -22,8 +22,9 @@ func newRulesExplain() *cobra.Command {
 		Short: "Explain one rule, and where it is decided",
 		Long: `Explain one rule of the files, or of the built-in ones: what it is for, which events it is asked about,
 the macros and lists that its condition is made of, which events leave the kernel for it and at which hooks, what
-the kernel denies for it, where each check can be decided: in the kernel, by a weaker test there before user space
-(filter), or in user space; and what becomes of what it matches.
+the kernel denies for it, where each check is decided: in the kernel, there first and in user space again (filter),
+since the kernel tests something weaker or not all of the condition, or in user space; and what becomes of what it
+matches.
 
 Exit codes: 0 fine; 2 a file cannot be read, or there is no such rule.`,
 		Example: `  plumbline rules explain 'Fileless execution'
@@ -277,7 +278,7 @@ func (x *explanation) print(out io.Writer) error {
 		fmt.Fprintf(&b, "\n%s\n", paint(colour, bold, "what the kernel denies"))
 		indented(&b, strings.Join(x.Denied, "\n"))
 	}
-	fmt.Fprintf(&b, "\n%s\n", paint(colour, bold, "where it can be decided"))
+	fmt.Fprintf(&b, "\n%s\n", paint(colour, bold, "where each check is decided"))
 	if err := x.printDecided(&b); err != nil {
 		return err
 	}

@@ -11,10 +11,15 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
-// everythingLoaded is Falco's stable set with the rules that ship with the agent.
+// everythingLoaded is the rules that ship with the agent, after Falco's stable set where that is at hand.
 func everythingLoaded(tb testing.TB) *Ruleset {
 	tb.Helper()
-	files := []File{stable(tb)}
+	var files []File
+	if f, err := readStable(); err == nil {
+		files = append(files, f)
+	} else {
+		tb.Log("without Falco's stable rules: ", err)
+	}
 	names, err := filepath.Glob("../../rules/*.yaml")
 	if err != nil || len(names) == 0 {
 		tb.Fatal(names, err)
@@ -110,6 +115,7 @@ func fiveHundred() File {
 
 func BenchmarkLoad(b *testing.B) {
 	f := fiveHundred()
+	b.ReportAllocs()
 	for b.Loop() {
 		if set, problems := Load(f); len(set.Rules()) != 500 || len(problems) > 0 {
 			b.Fatal(problems[0])

@@ -191,11 +191,12 @@ func (s *scope) modified(f *field, c *comparison, values []string) (check, int, 
 	if takesList(c.op) || c.op == "<" || c.op == "<=" || c.op == ">" || c.op == ">=" {
 		return nil, 0, "the operator " + c.op + " takes no " + c.modifier
 	}
-	if c.op == "=" || c.op == "==" {
-		if c.modifier == "anyof" {
-			c = &comparison{op: "in"}
-			return s.compare(f, c, values)
-		}
+	switch anyOf := c.modifier == "anyof"; {
+	case anyOf && (c.op == "=" || c.op == "=="):
+		return s.compare(f, &comparison{op: "in"}, values)
+	case anyOf && c.op == "startswith" && f.text != nil && f.at == nil:
+		begins := beginning(values)
+		return func(e *Env) bool { s, ok := f.text(e); return ok && begins(s) }, costSet, ""
 	}
 	cost := 0
 	checks := make([]check, len(values))

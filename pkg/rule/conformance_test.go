@@ -14,21 +14,26 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
-// stable reads the stable rules of Falco's project, which are not part of this one.
-func stable(t testing.TB) File {
-	t.Helper()
+// readStable reads the stable rules of Falco's project, which are not part of this one.
+func readStable() (File, error) {
 	path := os.Getenv("PLUMBLINE_FALCO_RULES")
 	if path == "" {
 		path = "../../../shared/data/falco-rules/falco_rules.yaml"
 	}
 	data, err := os.ReadFile(path)
+	return File{Name: "falco_rules.yaml", Data: data}, err
+}
+
+func stable(t testing.TB) File {
+	t.Helper()
+	f, err := readStable()
 	if errors.Is(err, fs.ErrNotExist) {
-		t.Skipf("Falco's stable rules are not at %s: name the file in PLUMBLINE_FALCO_RULES", path)
+		t.Skipf("Falco's stable rules are not at hand: name the file in PLUMBLINE_FALCO_RULES: %v", err)
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	return File{Name: "falco_rules.yaml", Data: data}
+	return f
 }
 
 // Falco's own rules load unchanged, and what cannot match says which field it lacks.

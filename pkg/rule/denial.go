@@ -202,7 +202,7 @@ func (r *Rule) Undecided() []CheckInfo {
 	if r.tree == nil || r.InKernel() {
 		return nil
 	}
-	all := r.Checks()
+	all := r.checks(r.place)
 	some := slices.DeleteFunc(slices.Clone(all), func(c CheckInfo) bool { return c.Where == InKernel })
 	if len(some) == 0 {
 		return all

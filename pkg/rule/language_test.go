@@ -2,6 +2,7 @@ package rule
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -407,4 +408,41 @@ func TestOperationTypes(t *testing.T) {
 			t.Errorf("%s has no name", o)
 		}
 	}
+}
+
+// Many begins are looked up, and find what trying each of them does.
+func TestBeginning(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	word := func() string {
+		b := make([]byte, r.IntN(5))
+		for i := range b {
+			b[i] = "ab/\xff"[r.IntN(4)]
+		}
+		return string(b)
+	}
+	matches := 0
+	for range 2000 {
+		values := make([]string, r.IntN(6))
+		for i := range values {
+			values[i] = word() + "a"
+		}
+		begins := beginning(values)
+		for range 20 {
+			s := word()
+			want := slices.ContainsFunc(values, func(v string) bool { return strings.HasPrefix(s, v) })
+			if got := begins(s); got != want {
+				t.Fatalf("%q begins with one of %q: got %t", s, values, got)
+			}
+			matches += index(want)
+		}
+	}
+	if matches < 1000 {
+		t.Errorf("only %d match", matches)
+	}
+	e := access(event.Key{Op: event.OpRead, Path: "/dev/sda1"})
+	holds(t, e, map[string]bool{
+		"fd.name startswith anyof (/dev/vd, /dev/sd, /dev/sdb)": true, "fd.name startswith anyof (/dev/sdb, /dev/sda2)": false,
+		"fd.name startswith anyof ()": false, `fd.name startswith anyof ("")`: true, "container.name startswith anyof (a)": false,
+		"not container.name startswith anyof (a)": true, "proc.aname startswith anyof (x, ngi)": true,
+	})
 }

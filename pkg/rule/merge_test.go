@@ -283,7 +283,7 @@ func TestInfos(t *testing.T) {
 	const why = "the runtime's files do not tell it"
 	if got, want := set.Rules()[0].Checks(), []CheckInfo{
 		{"evt.type = execve", "evt.type", "=", "", "r.yaml", 7, 14, true, "", InKernel},
-		{"proc.name in (l)", "proc.name", "in", "m", "r.yaml", 4, 14, true, "", InKernel},
+		{"proc.name in (l)", "proc.name", "in", "m", "r.yaml", 4, 14, true, "", InUserSpace},
 		{"container.ip != true", "container.ip", "!=", "", "r.yaml", 7, 46, false, why, InKernel},
 		{"len(proc.name) = anyof (2)", "proc.name", "= anyof", "", "r.yaml", 7, 71, true, "", InUserSpace},
 	}; !reflect.DeepEqual(got, want) {

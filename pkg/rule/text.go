@@ -3,6 +3,7 @@ package rule
 import (
 	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -75,6 +76,22 @@ func member(values []string) func(string) bool {
 		}
 		_, ok := set[s]
 		return ok
+	}
+}
+
+// beginning tests whether a text begins with one of some. Without those that begin with another one, only the last
+// that is not greater than the text can be its begin.
+func beginning(values []string) func(string) bool {
+	sorted := slices.Sorted(slices.Values(values))
+	var begins []string
+	for _, v := range sorted {
+		if n := len(begins); n == 0 || !strings.HasPrefix(v, begins[n-1]) {
+			begins = append(begins, v)
+		}
+	}
+	return func(s string) bool {
+		i, same := slices.BinarySearch(begins, s)
+		return same || i > 0 && strings.HasPrefix(s, begins[i-1])
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
 // node is one part of a parsed condition. The parser knows nothing yet of fields, macros and lists.
@@ -82,15 +84,28 @@ type CheckInfo struct {
 	Column   int
 	Supplied bool   // the field has a value in some event
 	Why      string // why it is not supplied
-	Where    string // InKernel, AsFilter or InUserSpace
+	Where    string // InKernel, AsFilter or InUserSpace; of a check that the kernel could decide, what it does for this rule
 }
 
 // Checks lists the checks of the condition in the order in which they are written down, those of the
 // macros where they are used.
 func (r *Rule) Checks() []CheckInfo {
+	if r.kernelDecides() {
+		return r.checks(r.place)
+	}
+	return r.checks(func(n *node, negated bool) string {
+		if place := r.place(n, negated); place != InKernel || n.foreknown(r.classes) {
+			return place
+		}
+		return r.asked(n, negated)
+	})
+}
+
+// checks lists them with the place that each has.
+func (r *Rule) checks(place func(n *node, negated bool) string) []CheckInfo {
 	var list []CheckInfo
 	r.tree.walk(func(n *node, negated bool) {
-		c := CheckInfo{Text: n.in.text[n.at:n.end], Operator: n.check.op, Macro: n.in.of, Supplied: true, Where: r.place(n, negated)}
+		c := CheckInfo{Text: n.in.text[n.at:n.end], Operator: n.check.op, Macro: n.in.of, Supplied: true, Where: place(n, negated)}
 		if n.check.modifier != "" {
 			c.Operator += " " + n.check.modifier
 		}
@@ -104,6 +119,36 @@ func (r *Rule) Checks() []CheckInfo {
 		list = append(list, c)
 	})
 	return list
+}
+
+// kernelDecides says whether the kernel does all that there is to decide: what leaves it matches, or was denied.
+func (r *Rule) kernelDecides() bool {
+	if !r.InKernel() {
+		return false
+	}
+	for _, i := range r.Plan() {
+		if !r.Stops() && (i.Kind != event.Access || !i.Exact) {
+			return false // executions leave it all, and who acts is asked of denials only
+		}
+	}
+	return true
+}
+
+// foreknown says whether the kind of event alone decides a check.
+func (n *node) foreknown(set classes) bool { return n.may&n.mayNot&set == 0 }
+
+// asked says what a check that the kernel could decide is there for, if others are decided in user space.
+func (r *Rule) asked(n *node, negated bool) string {
+	place := InUserSpace
+	r.classes.each(func(class int) {
+		if _, access := operationOf(class); !access {
+			return
+		}
+		if b := n.checkBound(class, negated); !b.anything() {
+			place = AsFilter
+		}
+	})
+	return place
 }
 
 // Uses names the macros and lists that the condition is made of, each once, in the order in which it meets

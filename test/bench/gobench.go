@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strings"
 )
 
 // goBenchmarks runs the benchmarks that stand beside the code.
@@ -17,9 +18,13 @@ func goBenchmarks(ctx context.Context) ([]row, error) {
 		{"./pkg/detect", "BenchmarkObserveQuiet", "  of it detect", ""},
 		{"./pkg/process", "BenchmarkObserveAndFill", "  of it process table (fork, exec, exit)", ""},
 		{"./pkg/rule", "BenchmarkMatch", "  of it one rule", ""},
+		{"./pkg/rule", "BenchmarkNoMatch/exec", "all rules asked about an execution that none matches", "2000 ns, 0 allocations"},
+		{"./pkg/rule", "BenchmarkNoMatch/open", "all rules asked about a file that none matches", "2000 ns, 0 allocations"},
+		{"./pkg/rule", "BenchmarkMatching", "all rules asked about an execution that one matches, its output", "10000 ns"},
+		{"./pkg/rule", "BenchmarkLoad", "500 rules loaded", "100 ms"},
 		{"./pkg/enforce", "BenchmarkApply", "a profile of 10,000 entries put into force, the one before removed", "100 ms"},
 	} {
-		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^"+b.name+"$", "-count", "10", "-benchtime", "200ms", b.pkg)
+		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-bench", "^"+strings.ReplaceAll(b.name, "/", "$/^")+"$", "-count", "10", "-benchtime", "200ms", b.pkg)
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()
 		if err != nil {

@@ -7,5 +7,5 @@
 //	start agent plumbline-agent run --scope $CGROUP/demo --alerts $WORK/alerts
 //	waitfor agent attached
 //	within demo/shop uname
-//	count alerts 0 rule='Exec outside baseline'
+//	count alerts 1 rule='Exec outside baseline' plumbline.key=/usr/bin/uname
 package scenario
