@@ -155,6 +155,9 @@ func printStatus(w io.Writer, s agent.Status) error {
 	} else {
 		fmt.Fprintln(w, "enforcement ends with the agent:", s.Unpinned)
 	}
+	if s.Unprotected != "" {
+		fmt.Fprintln(w, "containers may get at the agent's maps, programs and pins:", cli.Printable(s.Unprotected))
+	}
 	if !s.PausedUntil.IsZero() {
 		fmt.Fprintln(w, "PAUSED: nothing is denied until", s.PausedUntil.Format(time.TimeOnly))
 	}

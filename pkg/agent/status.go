@@ -25,6 +25,7 @@ type Status struct {
 	OnStop        string            `json:"on_stop"`               // what becomes of enforcement when the agent is told to stop
 	PausedUntil   time.Time         `json:"paused_until,omitzero"` // nothing is denied until then
 	Pins          string            `json:"pins,omitempty"`        // where it is pinned
+	Unprotected   string            `json:"unprotected,omitempty"` // why containers may get at its maps, programs and pins
 	Unpinned      string            `json:"unpinned,omitempty"`    // why it is not, and so ends with the agent
 	Workloads     []WorkloadStatus  `json:"workloads"`
 	Entries       int               `json:"entries"`        // of all baselines together
@@ -63,7 +64,7 @@ func (a *Agent) Status() (Status, error) {
 	for _, w := range s.Workloads {
 		s.Entries += w.Entries
 	}
-	s.BaselinePaths = a.cfg.BaselinePaths
+	s.BaselinePaths, s.Unprotected = a.cfg.BaselinePaths, a.unprotected
 	s.Rules, s.PausedUntil = a.rulesStatus(), a.pause.Until(time.Now())
 	if s.OnStop, s.Unpinned = a.cfg.OnStop, a.unpinned; s.Unpinned == "" {
 		s.Pins = a.cfg.PinDir

@@ -23,7 +23,7 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/sensor"
 )
 
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -no-global-types -type path_key -type fact_key -type path_pattern -type address_pattern -type suffix -type wish -type trait -type denial -type denials -type denials_key -type name_key -type entry -type tally -type mode -type operation -type access_event bpf ../../bpf/enforce.bpf.c -- -I../../bpf -O2 -g -Wall -Werror
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -no-global-types -type path_key -type fact_key -type path_pattern -type address_pattern -type suffix -type wish -type trait -type denial -type denials -type denials_key -type name_key -type entry -type tally -type object_kind -type object_key -type mode -type operation -type access_event bpf ../../bpf/enforce.bpf.c -- -I../../bpf -O2 -g -Wall -Werror
 
 // Config of an Enforcer.
 type Config struct {
@@ -44,15 +44,16 @@ const DefaultPathEntries = 131072
 
 // Enforcer is the attached hooks and their maps. Safe for concurrent use.
 type Enforcer struct {
-	maps     maps
-	paused   *ebpf.Variable
-	asking   *ebpf.Variable // the kernel's word about rules
-	links    []attached
-	strength Strength
-	covered  event.Dimensions
-	status   []sensor.Status
-	syscalls syscallWatch
-	grace    *grace
+	maps                  maps
+	paused                *ebpf.Variable
+	asking                *ebpf.Variable // the kernel's word about rules
+	pinsInode, pinsDevice *ebpf.Variable
+	links                 []attached
+	strength              Strength
+	covered               event.Dimensions
+	status                []sensor.Status
+	syscalls              syscallWatch
+	grace                 *grace
 
 	rulesMu sync.Mutex
 	rules   loadedRules
@@ -71,12 +72,13 @@ type maps struct {
 	RuleFacts       *ebpf.Map `ebpf:"rule_facts"`
 	RuleDenials     *ebpf.Map `ebpf:"rule_denials"`
 	RuleNames       *ebpf.Map `ebpf:"rule_names"`
+	OwnObjects      *ebpf.Map `ebpf:"own_objects"`
 }
 
 func (m *maps) all() []*ebpf.Map {
 	return []*ebpf.Map{
 		m.PathEntries, m.FactEntries, m.PathPatterns, m.AddressPatterns, m.Tallies,
-		m.RulePaths, m.RulePrefixes, m.RuleSuffixes, m.RuleFacts, m.RuleDenials, m.RuleNames,
+		m.RulePaths, m.RulePrefixes, m.RuleSuffixes, m.RuleFacts, m.RuleDenials, m.RuleNames, m.OwnObjects,
 	}
 }
 
@@ -208,6 +210,7 @@ func (e *Enforcer) take(collection *ebpf.Collection) error {
 		return fmt.Errorf("take maps: %w", err)
 	}
 	e.paused, e.asking = collection.Variables["paused_until"], collection.Variables["rules"]
+	e.pinsInode, e.pinsDevice = collection.Variables["pins_inode"], collection.Variables["pins_device"]
 	return e.syscalls.take(collection)
 }
 

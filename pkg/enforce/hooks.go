@@ -72,6 +72,8 @@ func securityHooks() []securityHook {
 		{lsm: "kernel_read_file", dimension: event.DimPrivilege},
 		{lsm: "kernel_load_data", dimension: event.DimPrivilege},
 		{lsm: "bpf", dimension: event.DimPrivilege},
+		{lsm: "bpf_map", dimension: event.DimPrivilege},
+		{lsm: "bpf_prog", dimension: event.DimPrivilege},
 		{lsm: "perf_event_open", dimension: event.DimPrivilege},
 		{lsm: "inode_init_security_anon", dimension: event.DimPrivilege},
 		{lsm: "task_fix_setuid", dimension: event.DimPrivilege},
