@@ -21,7 +21,8 @@ type Status struct {
 	CgroupLayout  string            `json:"cgroup_layout"`
 	Scope         []string          `json:"scope"` // empty: the whole machine
 	Strength      string            `json:"strength"`
-	Means         string            `json:"means"`                 // what a denied execution meets, in words
+	Means         string            `json:"means"` // what a denied execution meets, in words
+	Dimensions    []DimensionStatus `json:"dimensions"`
 	OnStop        string            `json:"on_stop"`               // what becomes of enforcement when the agent is told to stop
 	PausedUntil   time.Time         `json:"paused_until,omitzero"` // nothing is denied until then
 	Pins          string            `json:"pins,omitempty"`        // where it is pinned
@@ -65,6 +66,7 @@ func (a *Agent) Status() (Status, error) {
 		s.Entries += w.Entries
 	}
 	s.BaselinePaths, s.Unprotected = a.cfg.BaselinePaths, a.unprotected
+	s.Dimensions = a.dimensions()
 	s.Rules, s.PausedUntil = a.rulesStatus(), a.pause.Until(time.Now())
 	if s.OnStop, s.Unpinned = a.cfg.OnStop, a.unpinned; s.Unpinned == "" {
 		s.Pins = a.cfg.PinDir

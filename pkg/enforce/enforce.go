@@ -52,6 +52,8 @@ type Enforcer struct {
 	strength              Strength
 	covered               event.Dimensions
 	status                []sensor.Status
+	wanted                event.Dimensions
+	absent                []string // hooks that this rung has and this kernel has not
 	syscalls              syscallWatch
 	grace                 *grace
 
@@ -90,7 +92,7 @@ func Open(shared *sensor.Shared, cfg Config) (*Enforcer, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Enforcer{grace: grace}
+	e := &Enforcer{grace: grace, wanted: cfg.Dimensions}
 	var tried []string
 	for _, rung := range ladder() {
 		if cfg.Strength != Auto && cfg.Strength != rung.strength {
@@ -154,7 +156,7 @@ func (e *Enforcer) climb(shared *sensor.Shared, cfg Config, r rung) error {
 	hooks = slices.DeleteFunc(hooks, func(h hook) bool {
 		why := refused[h.program]
 		if why != nil {
-			e.note(h.section, false, reason(why))
+			e.lack(h, why)
 		}
 		return why != nil
 	})
@@ -167,15 +169,27 @@ func (e *Enforcer) climb(shared *sensor.Shared, cfg Config, r rung) error {
 	}
 	e.links = links
 	for _, h := range hooks {
-		e.note(h.section, missing[h.program] == nil, reason(missing[h.program]))
-		if h.carries && missing[h.program] == nil {
+		if why := missing[h.program]; why != nil {
+			e.lack(h, why)
+			continue
+		}
+		e.note(h.section, true, "")
+		if h.carries {
 			e.covered = e.covered.With(h.dimension)
 		}
 	}
 	for _, h := range absent {
-		e.note(h.section, false, "this kernel has no such hook")
+		e.lack(h, errNoHook)
 	}
 	return nil
+}
+
+var errNoHook = errors.New("this kernel has no such hook")
+
+// lack notes a hook that this rung has, and this kernel has not.
+func (e *Enforcer) lack(h hook, why error) {
+	e.note(h.section, false, reason(why))
+	e.absent = append(e.absent, h.section+": "+reason(why))
 }
 
 // keep leaves in the object what the rung needs: a kernel may refuse to load the rest.

@@ -57,16 +57,6 @@ func (e *Enforcer) unprotected() string {
 	return "no hook " + strings.Join(missing, ", ")
 }
 
-// hasHook says whether a security hook is attached, by its name.
-func (e *Enforcer) hasHook(name string) bool {
-	for _, l := range e.links {
-		if l.program == "lsm_"+name || l.program == "fmod_"+name {
-			return true
-		}
-	}
-	return false
-}
-
 // ownObjects lists the maps, programs and links that this process has a descriptor for, and the maps of these programs.
 func ownObjects() ([]bpfObjectKey, error) {
 	files, err := os.ReadDir("/proc/self/fdinfo")
