@@ -43,7 +43,7 @@ func Check(cfg Config) (report Report, err error) {
 		Strength: "none", Means: "nothing stops it",
 	}
 	if e := a.kernel.enforcer; e != nil {
-		report.Strength, report.Means = e.Strength().String(), e.Strength().Hook().Means()
+		report.Strength, report.Means = e.Strength().String(), meansOf(e)
 		report.Dimensions = a.dimensions()
 		report.Missing = append(report.Missing, lacking(e)...)
 	} else {
@@ -93,6 +93,14 @@ func (a *Agent) dimensions() []DimensionStatus {
 		list = append(list, DimensionStatus{d.String(), cmp.Or(by, "none")})
 	}
 	return list
+}
+
+// meansOf says what a denied execution meets, in words.
+func meansOf(e *enforce.Enforcer) string {
+	if e.HeldBy(event.DimExec) == "" {
+		return "nothing stops it"
+	}
+	return e.Strength().Hook().Means()
 }
 
 // lacking names what the strength in use cannot stop here.

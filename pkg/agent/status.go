@@ -72,7 +72,7 @@ func (a *Agent) Status() (Status, error) {
 		s.Pins = a.cfg.PinDir
 	}
 	if e := a.kernel.enforcer; e != nil {
-		s.Strength, s.Means = e.Strength().String(), e.Strength().Hook().Means()
+		s.Strength, s.Means = e.Strength().String(), meansOf(e)
 	}
 	for k := event.Fork; k < event.KindCount; k++ {
 		s.Events[k.String()] = a.events[k].Load()

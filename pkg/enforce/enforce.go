@@ -29,7 +29,7 @@ import (
 type Config struct {
 	// Strength wanted; Auto is the strongest that there is.
 	Strength Strength
-	// Dimensions to hook; DimExec is always one of them.
+	// Dimensions to hook; DimExec is always one of them. With the strength Cgroup, DimNetwork is all that is hooked.
 	Dimensions event.Dimensions
 	// Cgroups are version 2 directories that the network hooks are attached to. Without one, the
 	// network is left to the hooks of the rung.
@@ -94,22 +94,22 @@ func Open(shared *sensor.Shared, cfg Config) (*Enforcer, error) {
 	}
 	e := &Enforcer{grace: grace, wanted: cfg.Dimensions}
 	var tried []string
-	for _, rung := range ladder() {
+	for _, rung := range ladder(cfg.Strength) {
 		if cfg.Strength != Auto && cfg.Strength != rung.strength {
-			e.note(rung.exec, false, "another strength was asked for")
+			e.note(rung.hook, false, "another strength was asked for")
 			continue
 		}
 		if e.links != nil {
-			e.note(rung.exec, true, "not used: "+e.strength.String()+" is stronger")
+			e.note(rung.hook, true, "not used: "+e.strength.String()+" is stronger")
 			continue
 		}
 		err := e.climb(shared, cfg, rung)
 		if err != nil && !unsupported(err) {
-			return nil, errors.Join(fmt.Errorf("attach %s: %w", rung.exec, err), e.Close())
+			return nil, errors.Join(fmt.Errorf("attach %s: %w", rung.hook, err), e.Close())
 		}
 		if err != nil {
-			e.note(rung.exec, false, reason(err))
-			tried = append(tried, rung.exec+": "+reason(err))
+			e.note(rung.hook, false, reason(err))
+			tried = append(tried, rung.hook+": "+reason(err))
 			continue
 		}
 		e.strength = rung.strength
@@ -139,6 +139,9 @@ func (e *Enforcer) climb(shared *sensor.Shared, cfg Config, r rung) error {
 		return fmt.Errorf("read enforce object: %w", err)
 	}
 	hooks, absent := present(shared, wanted(r, cfg))
+	if len(hooks) == 0 || hooks[0].section != r.hook {
+		return fmt.Errorf("%w: %s", sensor.ErrNotSupported, r.lacks())
+	}
 	keep(spec, r, hooks)
 	spec.Maps["path_entries"].MaxEntries = cmp.Or(cfg.PathEntries, DefaultPathEntries)
 	if err := setSecret(spec); err != nil {

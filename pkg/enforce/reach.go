@@ -7,16 +7,14 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
-// ByCgroup is what holds the network where there are hooks of cgroups, beside any strength.
-const ByCgroup = "cgroup"
-
-// HeldBy says by what a dimension is held: a strength, or ByCgroup. Empty: it is not.
+// HeldBy says by which strength a dimension is held: the network by hooks of cgroups where there are some, beside any
+// other. Empty: it is not.
 func (e *Enforcer) HeldBy(d event.Dimension) string {
 	switch {
 	case !e.covered.Has(d) || d == event.DimSyscalls:
 		return ""
 	case d == event.DimNetwork && e.byCgroup():
-		return ByCgroup
+		return Cgroup.String()
 	}
 	return e.strength.String()
 }
@@ -34,7 +32,7 @@ func (e *Enforcer) Unstopped() (ops []event.Operation) {
 // stops says whether a hook that asks about an operation is attached.
 func (e *Enforcer) stops(op event.Operation) bool {
 	if op == event.OpExec {
-		return true // without that there is no Enforcer
+		return e.strength != Cgroup // the others are named by the hook of executions
 	}
 	names := op.Hooks()
 	switch op { // the hooks of version 2 cgroups have others to stand in for them
