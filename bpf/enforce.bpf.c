@@ -35,6 +35,7 @@ struct {
 } events SEC(".maps");
 
 #include "policy.h"
+#include "protect.h"
 
 /*
  * Makes both programs of a hook. on_NAME(hook, arguments...) returns 0 or -EPERM. FUNCTION: of the

@@ -142,6 +142,14 @@ static __always_inline void write_path(struct place *p)
 	p->device = BPF_CORE_READ(inode, i_sb, s_dev);
 }
 
+static __always_inline bool refuse_path(struct place *p)
+{
+	p->path.workload = p->subject.workload.id;
+	p->path.generation = p->subject.workload.generation;
+	p->path.operation = p->op;
+	return refuse(p, &told_paths, &p->path);
+}
+
 /* Decides about the question of a place about place->dentry. Global, as in deed.h. */
 __noinline int check_path(__u32 number, __u64 who)
 {
@@ -151,7 +159,7 @@ __noinline int check_path(__u32 number, __u64 who)
 	if (!p)
 		return verdict;
 	write_path(p);
-	if (decide_path(p, who)) {
+	if (p->guarded ? refuse_path(p) : decide_path(p, who)) {
 		if (p->answer.news)
 			tell_path(p);
 		verdict = verdict_of(&p->answer);
@@ -182,8 +190,8 @@ __noinline int check_name(__u32 number, __u64 who)
 }
 
 /* Asks about a dentry, which was reached by a mount; with a detail, and what the caller said. */
-static __always_inline int ask_path(struct subject *s, __u8 hook, enum operation op, struct dentry *dentry,
-				    struct vfsmount *mnt, bool is_new, __u32 detail, const char *said)
+static __always_inline int ask_guarded(struct subject *s, __u8 hook, enum operation op, struct dentry *dentry,
+				       struct vfsmount *mnt, bool is_new, __u32 detail, const char *said, bool guarded)
 {
 	__u64 who = bpf_get_current_pid_tgid();
 	struct place *p = begin_question(s, op, hook, who);
@@ -195,7 +203,14 @@ static __always_inline int ask_path(struct subject *s, __u8 hook, enum operation
 	p->is_new = is_new;
 	p->detail = detail;
 	p->said = said;
+	p->guarded = guarded;
 	return check_path(p->number, who);
+}
+
+static __always_inline int ask_path(struct subject *s, __u8 hook, enum operation op, struct dentry *dentry,
+				    struct vfsmount *mnt, bool is_new, __u32 detail, const char *said)
+{
+	return ask_guarded(s, hook, op, dentry, mnt, is_new, detail, said, false);
 }
 
 /* The same for one who may be out of scope, or not held in this; 0 or -EPERM. */
@@ -203,10 +218,16 @@ static __always_inline int check_detail(__u8 hook, enum operation op, struct den
 					bool is_new, __u32 detail, const char *said)
 {
 	struct subject subject;
+	bool guarded;
+	int verdict;
 
-	if (!current_subject(&subject) || !is_asked(&subject, op))
-		return 0;	/* allow: out of scope, the agent, or not ours to hold */
-	return result(ask_path(&subject, hook, op, dentry, mnt, is_new, detail, said), &subject);
+	if (!current_subject(&subject))
+		return 0;	/* allow: out of scope, or the agent itself */
+	guarded = is_kept_out(&subject) && is_pin(dentry);
+	if (!guarded && !is_asked(&subject, op))
+		return 0;	/* allow: not ours to hold */
+	verdict = ask_guarded(&subject, hook, op, dentry, mnt, is_new, detail, said, guarded);
+	return guarded ? -EPERM : result(verdict, &subject);
 }
 
 static __always_inline int check_tree(__u8 hook, enum operation op, struct dentry *dentry,

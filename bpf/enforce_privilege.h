@@ -27,25 +27,10 @@ static __always_inline __u32 stranger(struct task_struct *task)
 	return them && us && them->id == us->id ? 0 : PTRACE_KEY_OTHER;
 }
 
-/*
- * Containers may not signal the agent and not look into it, whatever their mode is: the one thing that is
- * denied without a baseline. The host's administrator may.
- */
-static __always_inline bool attacks_agent(struct task_struct *target)
-{
-	struct subject subject;
-
-	if (BPF_CORE_READ(target, tgid) != agent_tgid || start_ticks(target) != agent_start)
-		return false;
-	return current_subject(&subject) && subject.workload.flags & WORKLOAD_CONTAINER &&
-	       bpf_ktime_get_ns() >= paused_until;
-}
-
 /* Denies, and tells as an operation outside of the baseline. */
 static __always_inline int protect_agent(__u8 hook, enum operation op, __u32 value)
 {
 	struct subject subject;
-	struct tally *tally;
 	struct place *p;
 
 	if (!current_subject(&subject))
@@ -53,15 +38,12 @@ static __always_inline int protect_agent(__u8 hook, enum operation op, __u32 val
 	p = begin_fact(&subject, op, hook);
 	if (!p)
 		return -EPERM;	/* deny: nobody has to be asked */
-	p->answer = (struct answer){ .verdict = VERDICT_DENY };
 	p->fact.workload = subject.workload.id;
 	p->fact.generation = subject.workload.generation;
 	p->fact.operation = op;
 	p->fact.value = value;
-	tally = tally_of(subject.workload.id);
-	if (tally)
-		tally->denied++;
-	if (tell(p, &told_facts, &p->fact))
+	refuse(p, &told_facts, &p->fact);
+	if (p->answer.news)
 		tell_fact(p);
 	leave_place(p, bpf_get_current_pid_tgid());
 	return -EPERM;
@@ -119,12 +101,31 @@ static __always_inline int on_kernel_load_data(__u8 hook, enum kernel_load_data_
 ENFORCE(kernel_read_file, id, struct file *file, enum kernel_read_file_id id)
 ENFORCE(kernel_load_data, id, enum kernel_load_data_id id)
 
-static __always_inline int on_bpf(__u8 hook, int cmd)
+static __always_inline int on_bpf(__u8 hook, int cmd, const void *attr)
 {
+	if (attacks_link(cmd, attr))
+		return protect_agent(hook, OP_BPF, cmd);
 	return check_number(hook, OP_BPF, cmd);
 }
 
-ENFORCE(bpf, cmd, int cmd)
+/* A descriptor for a map or a program is made, by its number or by a pin. */
+static __always_inline int on_bpf_map(__u8 hook, struct bpf_map *map)
+{
+	if (attacks_object(OBJECT_MAP, BPF_CORE_READ(map, id)))
+		return protect_agent(hook, OP_BPF, BPF_MAP_GET_FD_BY_ID);
+	return 0;	/* allow: the call was asked about */
+}
+
+static __always_inline int on_bpf_prog(__u8 hook, struct bpf_prog *prog)
+{
+	if (attacks_object(OBJECT_PROGRAM, BPF_CORE_READ(prog, aux, id)))
+		return protect_agent(hook, OP_BPF, BPF_PROG_GET_FD_BY_ID);
+	return 0;	/* allow: the call was asked about */
+}
+
+ENFORCE(bpf, ARGS(cmd, attr), int cmd, const void *attr)
+ENFORCE(bpf_map, map, struct bpf_map *map)
+ENFORCE(bpf_prog, prog, struct bpf_prog *prog)
 
 static __always_inline int on_perf_event_open(__u8 hook)
 {

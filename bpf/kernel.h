@@ -199,7 +199,25 @@ struct file {
 	unsigned int f_flags;
 };
 
+/* Linux 5.8. */
+struct bpf_map {
+	__u32 id;
+};
+
+struct bpf_prog_aux {
+	__u32 id;
+};
+
+struct bpf_prog {
+	struct bpf_prog_aux *aux;
+};
+
+struct bpf_link {
+	__u32 id;
+};
+
 struct fdtable {
+	unsigned int max_fds;
 	struct file **fd;
 	unsigned long *close_on_exec;	/* a bit for each descriptor */
 };

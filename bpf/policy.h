@@ -193,6 +193,7 @@ struct place {
 	__u8 hook;
 	__u8 held;		/* 1: the workload is held to its baseline in this */
 	__u8 nameless;		/* not 0: a path that no baseline may hold */
+	__u8 guarded;		/* 1: of the agent, and to be denied */
 	__u8 is_new;		/* 1: a name that does not stand in the tree yet */
 	struct dentry *dentry;	/* of what it is about; where it has to be looked for first */
 	struct vfsmount *mnt;	/* by which the dentry was reached */
@@ -270,6 +271,7 @@ static __always_inline struct place *begin_question(struct subject *s, enum oper
 	p->hook = hook;
 	p->held = is_held(s, op);
 	p->nameless = 0;
+	p->guarded = 0;
 	p->is_new = 0;
 	p->inode = 0;
 	p->device = 0;

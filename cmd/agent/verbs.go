@@ -87,7 +87,7 @@ func printReport(w io.Writer, r agent.Report) error {
 	if err := printHooks(w, r.Hooks); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "\nA denied execution: %s (%s).\n", r.Means, r.Strength)
+	fmt.Fprintf(w, "\nA denied execution: %s (%s).\nHeld by: %s.\n", r.Means, r.Strength, heldBy(r.Dimensions))
 	if len(r.Missing) == 0 {
 		fmt.Fprintln(w, "Everything the agent does can be done here.")
 		return nil
@@ -109,6 +109,15 @@ func printHooks(w io.Writer, hooks []sensor.Status) error {
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", h.Sensor, cli.Printable(h.Hook), supported, cli.Printable(strings.ReplaceAll(h.Reason, "\n", " ")))
 	}
 	return tw.Flush()
+}
+
+// heldBy names what holds each dimension.
+func heldBy(dims []agent.DimensionStatus) string {
+	list := []string{}
+	for _, d := range dims {
+		list = append(list, d.Name+" "+d.Strength)
+	}
+	return strings.Join(list, ", ")
 }
 
 func newStatus() *cobra.Command {
@@ -138,6 +147,7 @@ func printStatus(w io.Writer, s agent.Status) error {
 	fmt.Fprintf(w, "node %s, agent %s, kernel %s, up %s, attached in %.0f ms, RSS %.1f MiB\n",
 		s.Node, s.Version, s.Kernel, time.Since(s.Started).Round(time.Second), s.AttachedMs, float64(s.RSS)/(1<<20))
 	fmt.Fprintf(w, "scope: %s (cgroups %s)\na denied execution: %s (%s)\n", scope, s.CgroupLayout, s.Means, s.Strength)
+	fmt.Fprintln(w, "held by:", heldBy(s.Dimensions))
 	fmt.Fprintf(w, "alerts: %d, suppressed repetitions: %d\n", s.Alerts, s.Suppressed)
 	printRules(w, s.Rules)
 	if cp := s.ControlPlane; cp.URL == "" {
@@ -154,6 +164,9 @@ func printStatus(w io.Writer, s agent.Status) error {
 		fmt.Fprintf(w, "enforcement outlives the agent: pinned in %s; when it is told to stop: %s\n", s.Pins, s.OnStop)
 	} else {
 		fmt.Fprintln(w, "enforcement ends with the agent:", s.Unpinned)
+	}
+	if s.Unprotected != "" {
+		fmt.Fprintln(w, "containers may get at the agent's maps, programs and pins:", cli.Printable(s.Unprotected))
 	}
 	if !s.PausedUntil.IsZero() {
 		fmt.Fprintln(w, "PAUSED: nothing is denied until", s.PausedUntil.Format(time.TimeOnly))
@@ -174,7 +187,7 @@ func printStatus(w io.Writer, s agent.Status) error {
 // printWorkloads prints a line for each, and below the table what is not held as the mode says.
 func printWorkloads(w io.Writer, s agent.Status) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "WORKLOAD\tKIND\tMODE\tRULES DENY\tSTRENGTH\tENTRIES\tHITS\tLEARNT\tAUDITED\tDENIED\tBUDGET\tSPIFFE ID")
+	fmt.Fprintln(tw, "WORKLOAD\tKIND\tMODE\tRULES DENY\tSTRENGTH\tVERSION\tRUNS\tENTRIES\tHITS\tLEARNT\tAUDITED\tDENIED\tBUDGET\tSPIFFE ID")
 	var notes []string
 	for _, m := range s.Workloads {
 		name, budget := cli.Printable(m.Name), "no limit"
@@ -185,8 +198,8 @@ func printWorkloads(w io.Writer, s agent.Status) error {
 		if m.Protected {
 			deny = "yes"
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n",
-			name, m.Kind, m.Mode, deny, s.Strength, m.Entries, m.Hits, m.Learnt, m.Audited, m.Denied, budget, m.SPIFFEID)
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n",
+			name, m.Kind, m.Mode, deny, s.Strength, m.Version, m.Runs, m.Entries, m.Hits, m.Learnt, m.Audited, m.Denied, budget, m.SPIFFEID)
 		if m.Unreadable != "" {
 			notes = append(notes, fmt.Sprintf("%s: held to nothing, its stored baseline cannot be read: %s", name, cli.Printable(m.Unreadable)))
 		}
@@ -206,6 +219,7 @@ func printWorkloads(w io.Writer, s agent.Status) error {
 	if err := tw.Flush(); err != nil {
 		return err
 	}
+	fmt.Fprintln(w, "VERSION: the first digits of the baseline's digest. HITS: lookups; what an inode remembers as allowed is not looked up.")
 	for _, note := range notes {
 		fmt.Fprintln(w, note)
 	}

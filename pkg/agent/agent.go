@@ -53,6 +53,8 @@ type Agent struct {
 	pause         pauser
 	pins          *sensor.Pins   // nil: enforcement ends with the agent
 	unpinned      string         // why
+	own           detect.Subject // the workload that the agent is of
+	unprotected   string         // why containers may get at the agent; empty: they may not
 	former        []*sensor.Pins // directories that earlier agents pinned in
 	pinDirs       []string       // what the next agent has to look into
 	left          []sensor.Left
@@ -74,7 +76,7 @@ func Open(cfg Config) (*Agent, error) {
 	a := &Agent{cfg: cfg, started: time.Now(), stream: newStream(), table: process.New(process.Config{})}
 	for _, open := range []func() error{
 		a.openHost, a.openRules, a.openSinks, a.openFalco, a.openMetrics, a.lockPins, a.openSuccessor, a.openKernel, a.openPause,
-		a.openKernelRules, a.openRegistry, a.takeOver,
+		a.openKernelRules, a.openRegistry, a.takeOver, a.protect,
 	} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, a.Close())
@@ -157,13 +159,14 @@ func (a *Agent) openRegistry() error {
 	if err != nil {
 		return err
 	}
+	a.own = a.host.Own(cgroups)
 	var means enforcer
 	if a.kernel.enforcer != nil {
 		means = a.kernel.enforcer
 	}
 	a.registry = newRegistry(registryConfig{
 		Kernel: a.kernel.shared, Enforcer: means, Store: a.store, Mode: mode, Dimensions: a.cfg.dimensions(),
-		Budget: *a.cfg.DenyBudget, CrashBudget: *a.cfg.CrashBudget, Own: a.host.Own(cgroups), Unguarded: a.cfg.Unguarded, Protect: a.cfg.Protect,
+		Budget: *a.cfg.DenyBudget, CrashBudget: *a.cfg.CrashBudget, Own: a.own.Name, Unguarded: a.cfg.Unguarded, Protect: a.cfg.Protect,
 		Now: time.Now, Log: a.cfg.Log, Audited: a.tellAudited, Unreadable: a.tellUnreadable, Unfit: a.tellUnfit,
 	})
 	for _, cg := range cgroups {

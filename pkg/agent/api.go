@@ -63,7 +63,7 @@ func (s *api) Run(ctx context.Context) error {
 }
 
 func (s *api) status(w http.ResponseWriter, _ *http.Request) {
-	status, err := s.agent.Status()
+	status, err := s.agent.DetailedStatus()
 	if err != nil {
 		fail(w, err)
 		return

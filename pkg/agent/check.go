@@ -1,12 +1,15 @@
 package agent
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/plumbline-io/plumbline/pkg/enforce"
+	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/sensor"
 	"github.com/plumbline-io/plumbline/pkg/spool"
 )
@@ -19,6 +22,8 @@ type Report struct {
 	Strength     string          `json:"strength"`
 	Means        string          `json:"means"`
 	Hooks        []sensor.Status `json:"hooks"`
+	// Dimensions that the configuration asks for, and by what they are held.
+	Dimensions []DimensionStatus `json:"dimensions"`
 	// Missing names what the agent would have to do without. Empty: nothing.
 	Missing []string `json:"missing"`
 }
@@ -38,10 +43,9 @@ func Check(cfg Config) (report Report, err error) {
 		Strength: "none", Means: "nothing stops it",
 	}
 	if e := a.kernel.enforcer; e != nil {
-		report.Strength, report.Means = e.Strength().String(), e.Strength().Hook().Means()
-		if e.Strength() == enforce.Signal {
-			report.Missing = append(report.Missing, "EPERM instead of a signal: the kernel has neither BPF LSM nor fmod_ret for us, and fanotify is not supported: its verdict would wait for the agent")
-		}
+		report.Strength, report.Means = e.Strength().String(), meansOf(e)
+		report.Dimensions = a.dimensions()
+		report.Missing = append(report.Missing, lacking(e)...)
 	} else {
 		report.Missing = append(report.Missing, "enforcement")
 	}
@@ -67,6 +71,51 @@ func Check(cfg Config) (report Report, err error) {
 		report.Missing = append(report.Missing, fmt.Sprintf("%s: %s: %s", blind.Sensor, blind.Hook, blind.Reason))
 	}
 	return report, nil
+}
+
+// DimensionStatus is what a dimension is held by.
+type DimensionStatus struct {
+	Name     string `json:"name"`
+	Strength string `json:"strength"` // lsm, fmod_ret, cgroup, signal, or none
+}
+
+// dimensions that workloads are held in, and by what.
+func (a *Agent) dimensions() []DimensionStatus {
+	list := []DimensionStatus{}
+	for d := range event.DimCount {
+		if !a.cfg.dimensions().Has(d) {
+			continue
+		}
+		by := ""
+		if e := a.kernel.enforcer; e != nil {
+			by = e.HeldBy(d)
+		}
+		list = append(list, DimensionStatus{d.String(), cmp.Or(by, "none")})
+	}
+	return list
+}
+
+// meansOf says what a denied execution meets, in words.
+func meansOf(e *enforce.Enforcer) string {
+	if e.HeldBy(event.DimExec) == "" {
+		return "nothing stops it"
+	}
+	return e.Strength().Hook().Means()
+}
+
+// lacking names what the strength in use cannot stop here.
+func lacking(e *enforce.Enforcer) (list []string) {
+	if e.Strength() == enforce.Signal {
+		list = append(list, "EPERM instead of a signal: the kernel has neither BPF LSM nor fmod_ret for us, and fanotify is not supported: its verdict would wait for the agent")
+	}
+	if ops := e.Unstopped(); ops != nil {
+		var names []string
+		for _, op := range ops {
+			names = append(names, op.String())
+		}
+		list = append(list, fmt.Sprintf("strength %s stops no %s", e.Strength(), strings.Join(names, ", ")))
+	}
+	return append(list, e.Absent()...)
 }
 
 // IsPermission says whether an error means that the agent lacks privileges.

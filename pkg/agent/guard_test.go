@@ -90,11 +90,11 @@ func TestOwnWorkload(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, path, _ := strings.Cut(strings.TrimSpace(string(self)), "::")
-	if own := h.Own(cgroups); h.hierarchy.Controller == "" && own != h.Subject(path).Name {
-		t.Errorf("own workload is %q, cgroup %q", own, path)
+	if own := h.Own(cgroups); h.hierarchy.Controller == "" && own != h.Subject(path) {
+		t.Errorf("own workload is %+v, cgroup %q", own, path)
 	}
-	if own := h.Own(nil); own != "" {
-		t.Errorf("outside of the scope: %q", own)
+	if own := h.Own(nil); own.Name != "" {
+		t.Errorf("outside of the scope: %+v", own)
 	}
 }
 

@@ -94,15 +94,15 @@ func (h *host) Cgroups() ([]cgroup, error) {
 	return all, nil
 }
 
-// Own is the name of the workload that this process is of, "" if none of these cgroups holds it. In a container
-// it is not to be had of /proc, which shows the cgroup as its own root.
-func (h *host) Own(cgroups []cgroup) string {
+// Own is the workload that this process is of; without a name if none of these cgroups holds it. In a container it is
+// not to be had of /proc, which shows the cgroup as its own root.
+func (h *host) Own(cgroups []cgroup) detect.Subject {
 	for _, cg := range cgroups {
 		if pids, err := cg.Processes(); err == nil && slices.Contains(pids, uint32(os.Getpid())) {
-			return h.Subject(cg.Path).Name
+			return h.Subject(cg.Path)
 		}
 	}
-	return ""
+	return detect.Subject{}
 }
 
 // NetworkCgroups are the directories for hooks of the network: what is in scope of a version 2 tree. In the

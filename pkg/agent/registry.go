@@ -51,6 +51,7 @@ type member struct {
 	budget     budget
 	crashes    crashes
 	unfit      event.Dimensions // of which the kernel does not hold all that the profile does
+	version    version          // of the profile, once somebody asked
 	ended      time.Time        // when its last cgroup was removed
 	unreadable error            // why its stored baseline cannot be read, until somebody sets its mode
 	setAside   bool             // then: the next save must not replace the file

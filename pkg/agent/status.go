@@ -21,10 +21,12 @@ type Status struct {
 	CgroupLayout  string            `json:"cgroup_layout"`
 	Scope         []string          `json:"scope"` // empty: the whole machine
 	Strength      string            `json:"strength"`
-	Means         string            `json:"means"`                 // what a denied execution meets, in words
+	Means         string            `json:"means"` // what a denied execution meets, in words
+	Dimensions    []DimensionStatus `json:"dimensions"`
 	OnStop        string            `json:"on_stop"`               // what becomes of enforcement when the agent is told to stop
 	PausedUntil   time.Time         `json:"paused_until,omitzero"` // nothing is denied until then
 	Pins          string            `json:"pins,omitempty"`        // where it is pinned
+	Unprotected   string            `json:"unprotected,omitempty"` // why containers may get at its maps, programs and pins
 	Unpinned      string            `json:"unpinned,omitempty"`    // why it is not, and so ends with the agent
 	Workloads     []WorkloadStatus  `json:"workloads"`
 	Entries       int               `json:"entries"`        // of all baselines together
@@ -63,13 +65,14 @@ func (a *Agent) Status() (Status, error) {
 	for _, w := range s.Workloads {
 		s.Entries += w.Entries
 	}
-	s.BaselinePaths = a.cfg.BaselinePaths
+	s.BaselinePaths, s.Unprotected = a.cfg.BaselinePaths, a.unprotected
+	s.Dimensions = a.dimensions()
 	s.Rules, s.PausedUntil = a.rulesStatus(), a.pause.Until(time.Now())
 	if s.OnStop, s.Unpinned = a.cfg.OnStop, a.unpinned; s.Unpinned == "" {
 		s.Pins = a.cfg.PinDir
 	}
 	if e := a.kernel.enforcer; e != nil {
-		s.Strength, s.Means = e.Strength().String(), e.Strength().Hook().Means()
+		s.Strength, s.Means = e.Strength().String(), meansOf(e)
 	}
 	for k := event.Fork; k < event.KindCount; k++ {
 		s.Events[k.String()] = a.events[k].Load()

@@ -14,8 +14,10 @@ type WorkloadStatus struct {
 	SPIFFEID    string `json:"spiffe_id"`
 	Mode        string `json:"mode"`
 	Cgroups     int    `json:"cgroups"`
-	Executables int    `json:"executables"` // in the baseline
-	Entries     int    `json:"entries"`     // in the baseline, of all dimensions
+	Executables int    `json:"executables"`       // in the baseline
+	Entries     int    `json:"entries"`           // in the baseline, of all dimensions
+	Version     string `json:"version,omitempty"` // of the baseline: the first digits of its digest; only where it is asked for
+	Runs        int    `json:"runs"`              // that the baseline has seen
 	// Held are the dimensions that the mode is about; Softened those of them that are audited although
 	// the mode is enforce, because they are not known as a whole, have used up the budget, or are Unfit: the kernel has
 	// not got all that the baseline holds; Blind those in the baseline that this kernel cannot hold; Recorded those that
@@ -30,7 +32,7 @@ type WorkloadStatus struct {
 	// Protected: rules that deny do so here.
 	Protected bool   `json:"protected"`
 	Budget    int    `json:"budget_left"` // denials in this minute until a dimension is softened
-	Hits      uint64 `json:"hits"`        // lookups that found an entry
+	Hits      uint64 `json:"hits"`        // lookups that found an entry; what an inode remembers as allowed is not looked up
 	Learnt    uint64 `json:"learnt"`
 	Audited   uint64 `json:"audited"`
 	Denied    uint64 `json:"denied"`
@@ -47,7 +49,7 @@ func (r *registry) List() []WorkloadStatus {
 			Mode: m.subject.Mode.String(), Cgroups: len(m.cgroups), Executables: m.profile.Count(event.DimExec),
 			Entries: m.profile.Len(), Held: names(m.profile.Held() & r.reach(m.subject.Mode) & event.AllDimensions), Softened: names(m.softened()),
 			Blind: names(m.profile.Held() &^ r.reach(m.subject.Mode)), Recorded: names(m.profile.Held() & r.covered() &^ event.AllDimensions), Budget: m.budget.left(r.Now(), r.Budget),
-			Protected: r.isProtected(m), Unfit: names(m.unfit),
+			Runs: m.profile.Runs(), Protected: r.isProtected(m), Unfit: names(m.unfit),
 		}
 		if m.unreadable != nil {
 			w.Unreadable = m.unreadable.Error()

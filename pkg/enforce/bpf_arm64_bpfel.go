@@ -114,6 +114,20 @@ type bpfNameKey struct {
 	Text       [64]int8
 }
 
+type bpfObjectKey struct {
+	_    structs.HostLayout
+	Kind bpfObjectKind
+	Id   uint32
+}
+
+type bpfObjectKind uint32
+
+const (
+	bpfObjectKindOBJECT_MAP     bpfObjectKind = 1
+	bpfObjectKindOBJECT_PROGRAM bpfObjectKind = 2
+	bpfObjectKindOBJECT_LINK    bpfObjectKind = 3
+)
+
 type bpfOperation uint32
 
 const (
@@ -218,6 +232,7 @@ const (
 	bpfMapEventsLost                 = "events_lost"
 	bpfMapFactEntries                = "fact_entries"
 	bpfMapKnownInodes                = "known_inodes"
+	bpfMapOwnObjects                 = "own_objects"
 	bpfMapPathEntries                = "path_entries"
 	bpfMapPathPatterns               = "path_patterns"
 	bpfMapPlaces                     = "places"
@@ -240,6 +255,8 @@ const (
 	bpfProgCgroupSendmsg4            = "cgroup_sendmsg4"
 	bpfProgCgroupSendmsg6            = "cgroup_sendmsg6"
 	bpfProgFmodBpf                   = "fmod_bpf"
+	bpfProgFmodBpfMap                = "fmod_bpf_map"
+	bpfProgFmodBpfProg               = "fmod_bpf_prog"
 	bpfProgFmodBprmCheckSecurity     = "fmod_bprm_check_security"
 	bpfProgFmodCapable               = "fmod_capable"
 	bpfProgFmodFileMprotect          = "fmod_file_mprotect"
@@ -280,6 +297,8 @@ const (
 	bpfProgFmodUsernsCreate          = "fmod_userns_create"
 	bpfProgLearnSysEnter             = "learn_sys_enter"
 	bpfProgLsmBpf                    = "lsm_bpf"
+	bpfProgLsmBpfMap                 = "lsm_bpf_map"
+	bpfProgLsmBpfProg                = "lsm_bpf_prog"
 	bpfProgLsmBprmCheckSecurity      = "lsm_bprm_check_security"
 	bpfProgLsmCapable                = "lsm_capable"
 	bpfProgLsmFileMprotect           = "lsm_file_mprotect"
@@ -330,6 +349,8 @@ const (
 	bpfVarNothing                    = "nothing"
 	bpfVarPathEpoch                  = "path_epoch"
 	bpfVarPausedUntil                = "paused_until"
+	bpfVarPinsDevice                 = "pins_device"
+	bpfVarPinsInode                  = "pins_inode"
 	bpfVarRules                      = "rules"
 	bpfVarScoped                     = "scoped"
 )
@@ -383,6 +404,8 @@ type bpfProgramSpecs struct {
 	CgroupSendmsg4            *ebpf.ProgramSpec `ebpf:"cgroup_sendmsg4"`
 	CgroupSendmsg6            *ebpf.ProgramSpec `ebpf:"cgroup_sendmsg6"`
 	FmodBpf                   *ebpf.ProgramSpec `ebpf:"fmod_bpf"`
+	FmodBpfMap                *ebpf.ProgramSpec `ebpf:"fmod_bpf_map"`
+	FmodBpfProg               *ebpf.ProgramSpec `ebpf:"fmod_bpf_prog"`
 	FmodBprmCheckSecurity     *ebpf.ProgramSpec `ebpf:"fmod_bprm_check_security"`
 	FmodCapable               *ebpf.ProgramSpec `ebpf:"fmod_capable"`
 	FmodFileMprotect          *ebpf.ProgramSpec `ebpf:"fmod_file_mprotect"`
@@ -423,6 +446,8 @@ type bpfProgramSpecs struct {
 	FmodUsernsCreate          *ebpf.ProgramSpec `ebpf:"fmod_userns_create"`
 	LearnSysEnter             *ebpf.ProgramSpec `ebpf:"learn_sys_enter"`
 	LsmBpf                    *ebpf.ProgramSpec `ebpf:"lsm_bpf"`
+	LsmBpfMap                 *ebpf.ProgramSpec `ebpf:"lsm_bpf_map"`
+	LsmBpfProg                *ebpf.ProgramSpec `ebpf:"lsm_bpf_prog"`
 	LsmBprmCheckSecurity      *ebpf.ProgramSpec `ebpf:"lsm_bprm_check_security"`
 	LsmCapable                *ebpf.ProgramSpec `ebpf:"lsm_capable"`
 	LsmFileMprotect           *ebpf.ProgramSpec `ebpf:"lsm_file_mprotect"`
@@ -475,6 +500,7 @@ type bpfMapSpecs struct {
 	EventsLost      *ebpf.MapSpec `ebpf:"events_lost"`
 	FactEntries     *ebpf.MapSpec `ebpf:"fact_entries"`
 	KnownInodes     *ebpf.MapSpec `ebpf:"known_inodes"`
+	OwnObjects      *ebpf.MapSpec `ebpf:"own_objects"`
 	PathEntries     *ebpf.MapSpec `ebpf:"path_entries"`
 	PathPatterns    *ebpf.MapSpec `ebpf:"path_patterns"`
 	Places          *ebpf.MapSpec `ebpf:"places"`
@@ -505,6 +531,8 @@ type bpfVariableSpecs struct {
 	Nothing     *ebpf.VariableSpec `ebpf:"nothing"`
 	PathEpoch   *ebpf.VariableSpec `ebpf:"path_epoch"`
 	PausedUntil *ebpf.VariableSpec `ebpf:"paused_until"`
+	PinsDevice  *ebpf.VariableSpec `ebpf:"pins_device"`
+	PinsInode   *ebpf.VariableSpec `ebpf:"pins_inode"`
 	Rules       *ebpf.VariableSpec `ebpf:"rules"`
 	Scoped      *ebpf.VariableSpec `ebpf:"scoped"`
 }
@@ -534,6 +562,7 @@ type bpfMaps struct {
 	EventsLost      *ebpf.Map `ebpf:"events_lost"`
 	FactEntries     *ebpf.Map `ebpf:"fact_entries"`
 	KnownInodes     *ebpf.Map `ebpf:"known_inodes"`
+	OwnObjects      *ebpf.Map `ebpf:"own_objects"`
 	PathEntries     *ebpf.Map `ebpf:"path_entries"`
 	PathPatterns    *ebpf.Map `ebpf:"path_patterns"`
 	Places          *ebpf.Map `ebpf:"places"`
@@ -558,6 +587,7 @@ func (m *bpfMaps) Close() error {
 		m.EventsLost,
 		m.FactEntries,
 		m.KnownInodes,
+		m.OwnObjects,
 		m.PathEntries,
 		m.PathPatterns,
 		m.Places,
@@ -589,6 +619,8 @@ type bpfVariables struct {
 	Nothing     *ebpf.Variable `ebpf:"nothing"`
 	PathEpoch   *ebpf.Variable `ebpf:"path_epoch"`
 	PausedUntil *ebpf.Variable `ebpf:"paused_until"`
+	PinsDevice  *ebpf.Variable `ebpf:"pins_device"`
+	PinsInode   *ebpf.Variable `ebpf:"pins_inode"`
 	Rules       *ebpf.Variable `ebpf:"rules"`
 	Scoped      *ebpf.Variable `ebpf:"scoped"`
 }
@@ -604,6 +636,8 @@ type bpfPrograms struct {
 	CgroupSendmsg4            *ebpf.Program `ebpf:"cgroup_sendmsg4"`
 	CgroupSendmsg6            *ebpf.Program `ebpf:"cgroup_sendmsg6"`
 	FmodBpf                   *ebpf.Program `ebpf:"fmod_bpf"`
+	FmodBpfMap                *ebpf.Program `ebpf:"fmod_bpf_map"`
+	FmodBpfProg               *ebpf.Program `ebpf:"fmod_bpf_prog"`
 	FmodBprmCheckSecurity     *ebpf.Program `ebpf:"fmod_bprm_check_security"`
 	FmodCapable               *ebpf.Program `ebpf:"fmod_capable"`
 	FmodFileMprotect          *ebpf.Program `ebpf:"fmod_file_mprotect"`
@@ -644,6 +678,8 @@ type bpfPrograms struct {
 	FmodUsernsCreate          *ebpf.Program `ebpf:"fmod_userns_create"`
 	LearnSysEnter             *ebpf.Program `ebpf:"learn_sys_enter"`
 	LsmBpf                    *ebpf.Program `ebpf:"lsm_bpf"`
+	LsmBpfMap                 *ebpf.Program `ebpf:"lsm_bpf_map"`
+	LsmBpfProg                *ebpf.Program `ebpf:"lsm_bpf_prog"`
 	LsmBprmCheckSecurity      *ebpf.Program `ebpf:"lsm_bprm_check_security"`
 	LsmCapable                *ebpf.Program `ebpf:"lsm_capable"`
 	LsmFileMprotect           *ebpf.Program `ebpf:"lsm_file_mprotect"`
@@ -696,6 +732,8 @@ func (p *bpfPrograms) Close() error {
 		p.CgroupSendmsg4,
 		p.CgroupSendmsg6,
 		p.FmodBpf,
+		p.FmodBpfMap,
+		p.FmodBpfProg,
 		p.FmodBprmCheckSecurity,
 		p.FmodCapable,
 		p.FmodFileMprotect,
@@ -736,6 +774,8 @@ func (p *bpfPrograms) Close() error {
 		p.FmodUsernsCreate,
 		p.LearnSysEnter,
 		p.LsmBpf,
+		p.LsmBpfMap,
+		p.LsmBpfProg,
 		p.LsmBprmCheckSecurity,
 		p.LsmCapable,
 		p.LsmFileMprotect,

@@ -23,13 +23,13 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/sensor"
 )
 
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -no-global-types -type path_key -type fact_key -type path_pattern -type address_pattern -type suffix -type wish -type trait -type denial -type denials -type denials_key -type name_key -type entry -type tally -type mode -type operation -type access_event bpf ../../bpf/enforce.bpf.c -- -I../../bpf -O2 -g -Wall -Werror
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -no-global-types -type path_key -type fact_key -type path_pattern -type address_pattern -type suffix -type wish -type trait -type denial -type denials -type denials_key -type name_key -type entry -type tally -type object_kind -type object_key -type mode -type operation -type access_event bpf ../../bpf/enforce.bpf.c -- -I../../bpf -O2 -g -Wall -Werror
 
 // Config of an Enforcer.
 type Config struct {
 	// Strength wanted; Auto is the strongest that there is.
 	Strength Strength
-	// Dimensions to hook; DimExec is always one of them.
+	// Dimensions to hook; DimExec is always one of them. With the strength Cgroup, DimNetwork is all that is hooked.
 	Dimensions event.Dimensions
 	// Cgroups are version 2 directories that the network hooks are attached to. Without one, the
 	// network is left to the hooks of the rung.
@@ -44,15 +44,18 @@ const DefaultPathEntries = 131072
 
 // Enforcer is the attached hooks and their maps. Safe for concurrent use.
 type Enforcer struct {
-	maps     maps
-	paused   *ebpf.Variable
-	asking   *ebpf.Variable // the kernel's word about rules
-	links    []attached
-	strength Strength
-	covered  event.Dimensions
-	status   []sensor.Status
-	syscalls syscallWatch
-	grace    *grace
+	maps                  maps
+	paused                *ebpf.Variable
+	asking                *ebpf.Variable // the kernel's word about rules
+	pinsInode, pinsDevice *ebpf.Variable
+	links                 []attached
+	strength              Strength
+	covered               event.Dimensions
+	status                []sensor.Status
+	wanted                event.Dimensions
+	absent                []string // hooks that this rung has and this kernel has not
+	syscalls              syscallWatch
+	grace                 *grace
 
 	rulesMu sync.Mutex
 	rules   loadedRules
@@ -71,12 +74,13 @@ type maps struct {
 	RuleFacts       *ebpf.Map `ebpf:"rule_facts"`
 	RuleDenials     *ebpf.Map `ebpf:"rule_denials"`
 	RuleNames       *ebpf.Map `ebpf:"rule_names"`
+	OwnObjects      *ebpf.Map `ebpf:"own_objects"`
 }
 
 func (m *maps) all() []*ebpf.Map {
 	return []*ebpf.Map{
 		m.PathEntries, m.FactEntries, m.PathPatterns, m.AddressPatterns, m.Tallies,
-		m.RulePaths, m.RulePrefixes, m.RuleSuffixes, m.RuleFacts, m.RuleDenials, m.RuleNames,
+		m.RulePaths, m.RulePrefixes, m.RuleSuffixes, m.RuleFacts, m.RuleDenials, m.RuleNames, m.OwnObjects,
 	}
 }
 
@@ -88,24 +92,24 @@ func Open(shared *sensor.Shared, cfg Config) (*Enforcer, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Enforcer{grace: grace}
+	e := &Enforcer{grace: grace, wanted: cfg.Dimensions}
 	var tried []string
-	for _, rung := range ladder() {
+	for _, rung := range ladder(cfg.Strength) {
 		if cfg.Strength != Auto && cfg.Strength != rung.strength {
-			e.note(rung.exec, false, "another strength was asked for")
+			e.note(rung.hook, false, "another strength was asked for")
 			continue
 		}
 		if e.links != nil {
-			e.note(rung.exec, true, "not used: "+e.strength.String()+" is stronger")
+			e.note(rung.hook, true, "not used: "+e.strength.String()+" is stronger")
 			continue
 		}
 		err := e.climb(shared, cfg, rung)
 		if err != nil && !unsupported(err) {
-			return nil, errors.Join(fmt.Errorf("attach %s: %w", rung.exec, err), e.Close())
+			return nil, errors.Join(fmt.Errorf("attach %s: %w", rung.hook, err), e.Close())
 		}
 		if err != nil {
-			e.note(rung.exec, false, reason(err))
-			tried = append(tried, rung.exec+": "+reason(err))
+			e.note(rung.hook, false, reason(err))
+			tried = append(tried, rung.hook+": "+reason(err))
 			continue
 		}
 		e.strength = rung.strength
@@ -135,6 +139,9 @@ func (e *Enforcer) climb(shared *sensor.Shared, cfg Config, r rung) error {
 		return fmt.Errorf("read enforce object: %w", err)
 	}
 	hooks, absent := present(shared, wanted(r, cfg))
+	if len(hooks) == 0 || hooks[0].section != r.hook {
+		return fmt.Errorf("%w: %s", sensor.ErrNotSupported, r.lacks())
+	}
 	keep(spec, r, hooks)
 	spec.Maps["path_entries"].MaxEntries = cmp.Or(cfg.PathEntries, DefaultPathEntries)
 	if err := setSecret(spec); err != nil {
@@ -152,7 +159,7 @@ func (e *Enforcer) climb(shared *sensor.Shared, cfg Config, r rung) error {
 	hooks = slices.DeleteFunc(hooks, func(h hook) bool {
 		why := refused[h.program]
 		if why != nil {
-			e.note(h.section, false, reason(why))
+			e.lack(h, why)
 		}
 		return why != nil
 	})
@@ -165,15 +172,27 @@ func (e *Enforcer) climb(shared *sensor.Shared, cfg Config, r rung) error {
 	}
 	e.links = links
 	for _, h := range hooks {
-		e.note(h.section, missing[h.program] == nil, reason(missing[h.program]))
-		if h.carries && missing[h.program] == nil {
+		if why := missing[h.program]; why != nil {
+			e.lack(h, why)
+			continue
+		}
+		e.note(h.section, true, "")
+		if h.carries {
 			e.covered = e.covered.With(h.dimension)
 		}
 	}
 	for _, h := range absent {
-		e.note(h.section, false, "this kernel has no such hook")
+		e.lack(h, errNoHook)
 	}
 	return nil
+}
+
+var errNoHook = errors.New("this kernel has no such hook")
+
+// lack notes a hook that this rung has, and this kernel has not.
+func (e *Enforcer) lack(h hook, why error) {
+	e.note(h.section, false, reason(why))
+	e.absent = append(e.absent, h.section+": "+reason(why))
 }
 
 // keep leaves in the object what the rung needs: a kernel may refuse to load the rest.
@@ -208,6 +227,7 @@ func (e *Enforcer) take(collection *ebpf.Collection) error {
 		return fmt.Errorf("take maps: %w", err)
 	}
 	e.paused, e.asking = collection.Variables["paused_until"], collection.Variables["rules"]
+	e.pinsInode, e.pinsDevice = collection.Variables["pins_inode"], collection.Variables["pins_device"]
 	return e.syscalls.take(collection)
 }
 

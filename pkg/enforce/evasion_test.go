@@ -73,6 +73,9 @@ func evade(name, arg string) error {
 	if help := helpers()[name]; help != nil {
 		return help(arg)
 	}
+	if attack := agentAttacks()[name]; attack != nil {
+		return attack(arg)
+	}
 	return evasions()[name].do(arg)
 }
 

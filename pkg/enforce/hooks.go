@@ -72,6 +72,8 @@ func securityHooks() []securityHook {
 		{lsm: "kernel_read_file", dimension: event.DimPrivilege},
 		{lsm: "kernel_load_data", dimension: event.DimPrivilege},
 		{lsm: "bpf", dimension: event.DimPrivilege},
+		{lsm: "bpf_map", dimension: event.DimPrivilege},
+		{lsm: "bpf_prog", dimension: event.DimPrivilege},
 		{lsm: "perf_event_open", dimension: event.DimPrivilege},
 		{lsm: "inode_init_security_anon", dimension: event.DimPrivilege},
 		{lsm: "task_fix_setuid", dimension: event.DimPrivilege},
@@ -110,7 +112,7 @@ func (s securityHook) hook(r Strength) (hook, bool) {
 	return h, false
 }
 
-// wanted lists the hooks of a rung, that of executions first.
+// wanted lists the hooks of a rung, the indispensable one first.
 func wanted(r rung, cfg Config) []hook {
 	byCgroup := len(cfg.Cgroups) > 0
 	var hooks []hook
@@ -150,7 +152,7 @@ type attached struct {
 	link    link.Link
 }
 
-// attachAll attaches every hook. It fails if the first one, that of executions, cannot be; why others
+// attachAll attaches every hook. It fails if the first one cannot be; why others
 // are missing is told by program.
 func attachAll(collection *ebpf.Collection, cfg Config, hooks []hook) (links []attached, missing map[string]error, err error) {
 	missing = map[string]error{}

@@ -1,8 +1,10 @@
 package enforce_test
 
 import (
+	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -95,6 +97,47 @@ func networkTrial(t *testing.T) (*sensortest.Scope, *enforce.Enforcer, *doer, in
 	}
 	t.Cleanup(func() { e.Close() })
 	return scope, e, newDoer(t, scope), listenTCP(t)
+}
+
+// The hooks of cgroups alone hold the network and nothing else, if that is asked for.
+func TestStrengthCgroup(t *testing.T) {
+	scope := sensortest.NewScope(t)
+	e, err := enforce.Open(scope.Shared, enforce.Config{Strength: enforce.Cgroup, Dimensions: event.AllDimensions, Cgroups: []string{scope.Dir}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	network := event.Dimensions(0).With(event.DimNetwork)
+	stopped := []event.Operation{event.OpConnect, event.OpBind, event.OpSend}
+	for op := event.OpExec; op < event.OpSyscall; op++ {
+		if slices.Contains(e.Unstopped(), op) == slices.Contains(stopped, op) {
+			t.Errorf("%s: not stopped are %v", op, e.Unstopped())
+		}
+	}
+	if e.Covered() != network || e.Strength() != enforce.Cgroup || e.HeldBy(event.DimNetwork) != "cgroup" || e.HeldBy(event.DimExec) != "" {
+		t.Errorf("covered %b by %s", e.Covered(), e.Strength())
+	}
+	scope.Held = event.AllDimensions
+	scope.Set(t, event.Off, 1)
+	does, port := newDoer(t, scope), strconv.Itoa(listenTCP(t))
+	scope.Set(t, event.Enforce, 2)
+	if code := does.run(t, "connect4", port); code != int(unix.EPERM) {
+		t.Errorf("connect: error number %d", code)
+	}
+	if err := scope.Run(t, "/bin/true"); err != nil {
+		t.Errorf("execution: %v", err)
+	}
+	if tally, err := e.Tally(sensortest.WorkloadID); err != nil || tally.Denied != 1 {
+		t.Errorf("%+v, %v", tally, err)
+	}
+	for name, cfg := range map[string]enforce.Config{
+		"no cgroups": {Dimensions: network}, "no network": {Dimensions: event.Dimensions(0).With(event.DimFile), Cgroups: []string{scope.Dir}},
+	} {
+		cfg.Strength = enforce.Cgroup
+		if _, err := enforce.Open(scope.Shared, cfg); !errors.Is(err, sensor.ErrNotSupported) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 // A policy update is one write: while a denied operation is tried without end, 1,000 updates do not let

@@ -21,9 +21,10 @@ const (
 	LSM                     // BPF LSM: the call returns EPERM. CONFIG_BPF_LSM and bpf in the lsm= list
 	FmodRet                 // fmod_ret on security_ functions: the call returns EPERM
 	Signal                  // executions only: SIGKILL before the first instruction; the caller's image is gone
+	Cgroup                  // the network only: the call returns EPERM. Only if it is asked for: others have these hooks too
 )
 
-func strengths() [4]string { return [4]string{"auto", "lsm", "fmod_ret", "signal"} }
+func strengths() [5]string { return [5]string{"auto", "lsm", "fmod_ret", "signal", "cgroup"} }
 
 func (s Strength) String() string { return strengths()[s] }
 
@@ -34,26 +35,39 @@ func ParseStrength(text string) (Strength, error) {
 			return Strength(i), nil
 		}
 	}
-	return Auto, fmt.Errorf("unknown strength %q: want auto, lsm, fmod_ret or signal", text)
+	return Auto, fmt.Errorf("unknown strength %q: want auto, lsm, fmod_ret, signal or cgroup", text)
 }
 
 // Hook is where verdicts of this strength are taken.
 func (s Strength) Hook() event.Hook {
-	return [...]event.Hook{event.HookUnspecified, event.HookLSM, event.HookFmodRet, event.HookSignal}[s]
+	return [...]event.Hook{event.HookUnspecified, event.HookLSM, event.HookFmodRet, event.HookSignal, event.HookCgroup}[s]
 }
 
-// rung is one step of the ladder, named by its hook of executions.
+// rung is one step of the ladder, named by the hook that it does not do without.
 type rung struct {
 	strength Strength
-	exec     string
+	hook     string
 }
 
-func ladder() []rung {
-	return []rung{
+// lacks says why a rung's hook is not to be had.
+func (r rung) lacks() string {
+	if r.strength == Cgroup {
+		return "it needs the dimension network, and workloads in cgroups of version 2"
+	}
+	return errNoHook.Error()
+}
+
+// ladder to the strength that is wanted.
+func ladder(wanted Strength) []rung {
+	rungs := []rung{
 		{LSM, "lsm/bprm_check_security"},
 		{FmodRet, "fmod_ret/security_bprm_check"},
 		{Signal, "tp_btf/sched_process_exec"},
 	}
+	if wanted == Cgroup {
+		rungs = append(rungs, rung{Cgroup, "cgroup/connect4"})
+	}
+	return rungs
 }
 
 // unsupported tells "this kernel cannot" from "something went wrong". Kernels without BPF
