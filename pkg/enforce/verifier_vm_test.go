@@ -30,6 +30,7 @@ func TestVerifierBudget(t *testing.T) {
 		if !ok {
 			t.Skip("this kernel does not tell how many instructions it has verified")
 		}
+		t.Logf("TMP %s %d", l.program, n)
 		if sum += n; n > each {
 			t.Errorf("%s: %d instructions verified, want at most %d", l.program, n, each)
 		}
