@@ -11,12 +11,32 @@
 
 #define ANCESTORS 16		/* of them names are asked about */
 
+/* The properties of an execution that are known at once. */
+#define AT_ONCE (property(TRAIT_EXEC_MEMORY) | property(TRAIT_EXEC_UNLINKED) | property(TRAIT_EXEC_DETACHED))
+
+static __always_inline __u64 properties_at_once(struct place *p)
+{
+	static const char memfd[] = "/memfd:";
+	__u8 facts = p->exec.path_facts;
+	__u64 properties = 0;
+
+	if (p->op != OP_EXEC)
+		return 0;
+	if (facts & PATH_UNLINKED)
+		properties |= property(TRAIT_EXEC_UNLINKED);
+	if (facts & PATH_DETACHED)
+		properties |= property(TRAIT_EXEC_DETACHED);
+	if (facts & PATH_DETACHED && !__builtin_memcmp(p->exec.path, memfd, sizeof(memfd) - 1))
+		properties |= property(TRAIT_EXEC_MEMORY);
+	return properties;
+}
+
 static __always_inline void begin_deed(struct place *p)
 {
 	struct deed *d = &p->deed;
 
 	d->asked = 0;
-	d->properties = 0;
+	d->properties = properties_at_once(p);
 	d->denials.generation = p->asked.generation;
 	d->name.generation = p->asked.generation;
 }
@@ -28,7 +48,7 @@ static __always_inline void look_at_baseline(struct place *p)
 
 	if (!is_compared(p))
 		return;
-	known = p->op < OP_CONNECT ? !p->nameless && find_path(p) : find_fact(p) != NULL;
+	known = p->exact || (!p->nameless && (p->op < OP_CONNECT ? find_path_pattern(p) : find_fact_pattern(p)));
 	p->deed.properties |= property(known ? TRAIT_IN_BASELINE : TRAIT_OUTSIDE_BASELINE);
 }
 
@@ -52,48 +72,49 @@ static __always_inline void add_file(struct deed *d, enum trait trait, struct ta
 }
 
 #define EACH_BYTE(x) ((x) * 0x0101010101010101ULL)
+#define WORD sizeof(__u64)
 
 /*
- * What an execution will be called: the last name in filename, which is NUL padded. Eight bytes are looked at
- * together, and the result stands in a map, for the verifier's sake.
+ * What an execution will be called: the last name in filename. A word of it is looked at at once, and the result
+ * stands in a map, for the verifier's sake.
  */
-static __always_inline void add_new_name(struct deed *d, const char *filename)
+static __always_inline void add_new_name(struct deed *d, const char *filename, __u32 len)
 {
 	const __u64 *words = (const void *)filename;
 
 	d->begin = 0;
-	for (__u32 i = 0; i < PATH_BYTES / sizeof(*words); i++) {
-		__u64 x = words[i] ^ EACH_BYTE('/');
+	for (__u32 i = 0; i < PATH_BYTES; i += WORD) {
+		__u64 x = words[i / WORD] ^ EACH_BYTE('/');
+		__u32 end = forgotten(len);
 
+		if (i >= end)
+			break;
+		if (i + WORD > end)
+			x |= ~0ULL << (end % WORD) * 8;	/* what is behind the end does not count */
 		if ((x - EACH_BYTE(1)) & ~x & EACH_BYTE(0x80))
-			d->begin = i * sizeof(*words);	/* there is a slash among them */
+			d->begin = i;	/* one of them is a slash */
 	}
-	for (__u32 i = 0, word = d->begin; i < sizeof(*words); i++) {
-		if (filename[(word + i) & (PATH_BYTES - 1)] == '/')
+	for (__u32 i = 0, word = d->begin; i < WORD; i++) {
+		__u32 end = forgotten(len);
+
+		if (filename[(word + i) & (PATH_BYTES - 1)] == '/' && word + i < end)
 			d->begin = word + i + 1;
 	}
 	add_name(d, TRAIT_ACTOR_NAME, &filename[d->begin & (PATH_BYTES - 1)], TASK_COMM_LEN);
 }
 
-static __always_inline void look_at_file(struct place *p, __u32 ask)
-{
-	static const char memfd[] = "/memfd:";
-	struct deed *d = &p->deed;
-	struct linux_binprm *bprm = p->bprm;
-	__u8 facts = p->exec.path_facts;
 
-	if (facts & PATH_UNLINKED)
-		d->properties |= property(TRAIT_EXEC_UNLINKED);
-	if (facts & PATH_DETACHED)
-		d->properties |= property(TRAIT_EXEC_DETACHED);
-	if (facts & PATH_DETACHED && !__builtin_memcmp(p->exec.path, memfd, sizeof(memfd) - 1))
-		d->properties |= property(TRAIT_EXEC_MEMORY);
+static __always_inline void look_at_execution(struct place *p, __u32 ask)
+{
+	struct linux_binprm *bprm = p->bprm;
+	struct deed *d = &p->deed;
+
+	if (ask & 1 << TRAIT_ACTOR_NAME)
+		add_new_name(d, p->exec.filename, p->exec.filename_len);
 	if (ask & 1 << TRAIT_EXEC_UPPER && is_upper(BPF_CORE_READ(bprm, file, f_inode)))
 		d->properties |= property(TRAIT_EXEC_UPPER);
 	if (ask & 1 << TRAIT_EXEC_SOCKET && talks_to_internet((void *)bpf_get_current_task()))
 		d->properties |= property(TRAIT_EXEC_SOCKET);
-	if (ask & 1 << TRAIT_ACTOR_NAME)
-		add_new_name(d, p->exec.filename);
 }
 
 /* Goes on to the parent of deed.ancestor; 0: there is none. */
@@ -128,7 +149,7 @@ __noinline int look_at_deed(__u32 number, __u32 ask)
 	if (ask & (1 << TRAIT_OUTSIDE_BASELINE | 1 << TRAIT_IN_BASELINE))
 		look_at_baseline(p);
 	if (p->op == OP_EXEC)
-		look_at_file(p, ask);
+		look_at_execution(p, ask);
 	else if (ask & 1 << TRAIT_ACTOR_NAME)
 		add_name(d, TRAIT_ACTOR_NAME, task->comm, TASK_COMM_LEN);
 	if (ask & 1 << TRAIT_ACTOR_FILE)
@@ -148,31 +169,95 @@ __noinline int look_at_deed(__u32 number, __u32 ask)
 	return 0;
 }
 
-/* Judges the deed of a place by a set of denials: the first that is met tells the rule, and any may kill. */
-__noinline int judge(__u32 number, __u32 index)
+/* Whether a deed is not what is denied, by those of its properties that are certain. */
+static __always_inline bool is_cleared(struct denial *d, __u64 properties, __u64 certain)
+{
+	return ((d->require & ~properties) | (d->forbid & properties)) & certain;
+}
+
+#define OPEN (1U << 30)		/* beside traits, so that it is not 0 where denials hang on none */
+
+/* The traits that denials hang on of which the deed is not cleared yet; 0: it is cleared of all. */
+__noinline __u32 open_traits(__u32 number, __u64 certain)
+{
+	struct place *p = bpf_map_lookup_elem(&places, &number);
+	struct denials *denials;
+	__u32 ask = 0;
+
+	if (!p)
+		return 0;
+	denials = bpf_map_lookup_elem(&rule_denials, &p->deed.denials);
+	if (!denials)
+		return 0;	/* somebody else took the place */
+	for (int i = 0; i < DENIALS; i++) {
+		struct denial *d = &denials->of[i];
+
+		if (!d->rule)
+			break;
+		if (!is_cleared(d, p->deed.properties, certain))
+			ask |= d->ask | OPEN;
+	}
+	p->deed.actor = denials->actor;
+	return ask;
+}
+
+/* Denies by those denials of which the deed is not cleared: the first tells the rule, and any may kill. */
+__noinline int convict(__u32 number)
 {
 	struct place *p = bpf_map_lookup_elem(&places, &number);
 	struct denials *denials;
 
 	if (!p)
 		return 0;
-	p->deed.denials.index = index;
 	denials = bpf_map_lookup_elem(&rule_denials, &p->deed.denials);
 	if (!denials)
-		return 0;	/* somebody else took the place */
-	look_at_deed(number, denials->ask);
+		return 0;	/* as above */
 	for (int i = 0; i < DENIALS; i++) {
 		struct denial *d = &denials->of[i];
-		__u64 properties = p->deed.properties;
 
 		if (!d->rule)
 			break;
-		if ((properties & d->require) != d->require || properties & d->forbid)
+		if (is_cleared(d, p->deed.properties, ~0ULL))
 			continue;
-		p->answer.kill |= d->kill;
+		p->answer.kill |= d->ask >> 31;
 		if (!p->answer.rule)
 			p->answer.rule = d->rule;
 	}
+	return 0;
+}
+
+#define ACTOR_TRAITS (1 << TRAIT_ACTOR_NAME | 1 << TRAIT_ACTOR_FILE)
+#define PARENT_TRAITS (1 << TRAIT_PARENT_NAME | 1 << TRAIT_PARENT_FILE | 1 << TRAIT_ANCESTOR_NAME)
+#define OTHER_TRAITS (~(ACTOR_TRAITS | PARENT_TRAITS) & ((1 << TRAIT_MAX) - 1))
+
+/*
+ * Judges the deed of a place by a set of denials. Most deeds are cleared by what is known at once or what the actor is
+ * called; parents and ancestors cost most.
+ */
+__noinline int judge(__u32 number, __u32 index)
+{
+	struct place *p = bpf_map_lookup_elem(&places, &number);
+	__u64 certain = AT_ONCE;
+	__u32 ask;
+
+	if (!p)
+		return 0;
+	p->deed.denials.index = index;
+	ask = open_traits(number, certain);
+	certain |= p->deed.actor;
+	if (ask & ACTOR_TRAITS) {
+		look_at_deed(number, ask & ACTOR_TRAITS);
+		ask = open_traits(number, certain);
+	}
+	certain |= property(TRAIT_MAX) - 1;
+	if (ask & OTHER_TRAITS) {
+		look_at_deed(number, ask & OTHER_TRAITS);
+		ask = open_traits(number, certain);
+	}
+	if (ask & PARENT_TRAITS)
+		look_at_deed(number, ask & PARENT_TRAITS);
+	if (ask)
+		convict(number);
 	return 0;
 }
 

@@ -11,8 +11,7 @@
 #define FMODE_EXEC 0x20
 #define PROT_EXEC 0x4		/* include/uapi/asm-generic/mman-common.h */
 #define VM_EXEC 0x4		/* include/linux/mm.h */
-#define S_IFMT 0170000		/* include/uapi/linux/stat.h */
-#define S_IFDIR 0040000
+#define S_IFDIR 0040000		/* include/uapi/linux/stat.h */
 #define S_IFLNK 0120000
 #define SB_KERNMOUNT (1 << 22)	/* include/linux/fs.h */
 

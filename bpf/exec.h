@@ -91,17 +91,19 @@ static __always_inline bool is_upper(struct inode *inode)
 
 #define SOCKFS_MAGIC 0x534f434b	/* include/uapi/linux/magic.h */
 
-/* Whether a descriptor, where its file stands, is an Internet socket. */
+/* Whether a descriptor is an Internet socket; here its file stands. */
 static __always_inline bool is_internet(struct file **descriptor)
 {
 	struct file *file = NULL;
+	struct inode *inode;
 	struct socket *socket;
 	__u16 family;
 
 	bpf_probe_read_kernel(&file, sizeof(file), descriptor);
-	socket = BPF_CORE_READ(file, private_data);
-	if (BPF_CORE_READ(file, f_inode, i_sb, s_magic) != SOCKFS_MAGIC)
+	inode = BPF_CORE_READ(file, f_inode);
+	if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFSOCK || BPF_CORE_READ(inode, i_sb, s_magic) != SOCKFS_MAGIC)
 		return false;
+	socket = BPF_CORE_READ(file, private_data);
 	family = BPF_CORE_READ(socket, sk, __sk_common.skc_family);
 	return family == AF_INET || family == AF_INET6;
 }
@@ -113,8 +115,10 @@ static __always_inline bool talks_to_internet(struct task_struct *task)
 	struct file **descriptors = BPF_CORE_READ(fdt, fd);
 	unsigned long closing = 0;	/* that will be closed, before the exec */
 
+	if (!is_internet(descriptors) || !is_internet(descriptors + 1))
+		return false;
 	bpf_probe_read_kernel(&closing, sizeof(closing), BPF_CORE_READ(fdt, close_on_exec));
-	return !(closing & 3) && is_internet(descriptors) && is_internet(descriptors + 1);
+	return !(closing & 3);
 }
 
 /* What the process belongs to. */
@@ -175,7 +179,6 @@ static __always_inline void describe_exec(struct exec_event *e, struct walk *w,
 	e->repeated = 0;
 	e->flags = BPF_CORE_READ(bprm, interp) == filename ? 0 : EXEC_SCRIPT;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
-	__builtin_memset(e->filename, 0, sizeof(e->filename));
 	len = bpf_probe_read_kernel_str(e->filename, sizeof(e->filename), filename);
 	e->filename_len = len > 0 ? len - 1 : 0;
 	e->path_len = resolve_file(w, file, fs, e->path, &e->path_facts);

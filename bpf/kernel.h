@@ -49,6 +49,8 @@ enum bpf_map_type {
 #define EEXIST 17
 #define SIGKILL 9
 #define TASK_COMM_LEN 16
+#define S_IFMT 0170000		/* include/uapi/linux/stat.h */
+#define S_IFSOCK 0140000
 #define AF_UNIX 1		/* include/linux/socket.h */
 #define AF_INET 2
 #define AF_INET6 10

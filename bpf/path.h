@@ -35,6 +35,7 @@ const volatile bool can_loop;
 struct walk {
 	struct dentry *dentry;
 	struct vfsmount *vfs;
+	struct dentry *mount_root;	/* of vfs */
 	struct dentry *top;
 	struct vfsmount *top_vfs;
 	__u32 begin;
@@ -72,15 +73,24 @@ static __always_inline const char *process_name(struct dentry *dentry, __u32 *le
 	return other;
 }
 
-/* Puts "/name" before what is written; false if there is no room. */
-static __always_inline bool prepend_name(struct walk *w)
+/* Returns the length of a dentry's name. */
+static __always_inline __u32 read_name(struct dentry *dentry, const unsigned char **name)
 {
-	struct dentry *dentry = w->dentry;	/* "w->" inside BPF_CORE_READ would be relocated too */
-	const unsigned char *name = BPF_CORE_READ(dentry, d_name.name);
-	__u32 len = BPF_CORE_READ(dentry, d_name.len);
+	__u64 words[2] = {};	/* a hash and the length, in either order, and the text */
+
+	bpf_core_read(words, sizeof(words), &dentry->d_name);
+	*name = (const unsigned char *)words[1];
+	return bpf_core_field_offset(struct qstr, len) ? words[0] >> 32 : (__u32)words[0];
+}
+
+/* Puts "/name" before what is written; false if there is no room. */
+static __always_inline bool prepend_name(struct walk *w, struct dentry *dentry, struct dentry *parent)
+{
+	const unsigned char *name;
+	__u32 len = read_name(dentry, &name);
 	__u32 begin = w->begin;
 
-	if (w->proc_root && BPF_CORE_READ(dentry, d_parent) == w->proc_root) {
+	if (w->proc_root && parent == w->proc_root) {
 		unsigned char first = 0;
 
 		bpf_probe_read_kernel(&first, 1, name);
@@ -108,12 +118,12 @@ enum step {
 
 static __always_inline enum step walk_step(struct walk *w)
 {
-	struct dentry *dentry = w->dentry, *parent;
+	struct dentry *dentry = w->dentry, *parent;	/* "w->" inside BPF_CORE_READ would be relocated too */
 	struct vfsmount *vfs = w->vfs;
 
 	if (dentry == w->top && vfs == w->top_vfs)
 		return STEP_DONE;
-	if (dentry == BPF_CORE_READ(vfs, mnt_root)) {
+	if (dentry == w->mount_root) {
 		struct mount *mnt = real_mount(vfs);
 		struct mount *up = BPF_CORE_READ(mnt, mnt_parent);
 
@@ -123,11 +133,12 @@ static __always_inline enum step walk_step(struct walk *w)
 		}
 		w->dentry = BPF_CORE_READ(mnt, mnt_mountpoint);
 		w->vfs = vfs_mount(up);
+		w->mount_root = BPF_CORE_READ(up, mnt.mnt_root);
 		return STEP_ON;
 	}
-	if (!prepend_name(w))
-		return STEP_STUCK;
 	parent = BPF_CORE_READ(dentry, d_parent);
+	if (!prepend_name(w, dentry, parent))
+		return STEP_STUCK;
 	if (parent == dentry) {
 		/* A file without a directory: memfd and other pseudo files. */
 		w->facts |= PATH_DETACHED;
@@ -170,10 +181,12 @@ static __always_inline enum step walk_all(struct walk *w)
 static __always_inline void walk_begin(struct walk *w, struct dentry *dentry, struct vfsmount *vfs,
 				       struct fs_struct *fs)
 {
-	struct super_block *sb = BPF_CORE_READ(vfs, mnt_root, d_sb);
+	struct dentry *mount_root = BPF_CORE_READ(vfs, mnt_root);
+	struct super_block *sb = BPF_CORE_READ(mount_root, d_sb);
 
 	w->dentry = dentry;
 	w->vfs = vfs;
+	w->mount_root = mount_root;
 	w->top = BPF_CORE_READ(fs, root.dentry);
 	w->top_vfs = BPF_CORE_READ(fs, root.mnt);
 	w->begin = WALK_BYTES - 1;
@@ -181,7 +194,7 @@ static __always_inline void walk_begin(struct walk *w, struct dentry *dentry, st
 	w->proc_root = NULL;
 	if (BPF_CORE_READ(sb, s_magic) == PROC_SUPER_MAGIC)
 		w->proc_root = BPF_CORE_READ(sb, s_root);
-	if (!BPF_CORE_READ(dentry, d_hash.pprev) && dentry != BPF_CORE_READ(vfs, mnt_root))
+	if (!BPF_CORE_READ(dentry, d_hash.pprev) && dentry != mount_root)
 		w->facts = PATH_UNLINKED;
 }
 

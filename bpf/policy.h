@@ -28,9 +28,7 @@ struct fact_key {
 
 struct entry {
 	__u64 hits;		/* lookups that found it; what the inode remembers is not counted */
-	__u64 inode;		/* when learnt or first hit; reported, not compared */
-	__u32 device;
-	__u32 unwished;		/* generation of the rules that wish nothing of it; of exact keys only */
+	__u64 wished;		/* what rules wish of it: remember_wish(); of exact keys only */
 };
 
 /* Written by the agent, and by remember_*() in learn mode. pkg/enforce says how many paths there may be. */
@@ -149,6 +147,7 @@ struct asked {
 struct deed {
 	__u32 asked;			/* 1 << enum trait, those that were looked up */
 	__u64 properties;
+	__u64 actor;			/* the properties that hang on what the actor is called */
 	struct task_struct *ancestor;
 	volatile __u32 begin;		/* of the last name */
 	struct denials_key denials;
@@ -195,6 +194,7 @@ struct place {
 	__u8 nameless;		/* not 0: a path that no baseline may hold */
 	__u8 guarded;		/* 1: of the agent, and to be denied */
 	__u8 is_new;		/* 1: a name that does not stand in the tree yet */
+	__u8 exact;		/* 1: the baseline has an entry for exactly this */
 	struct dentry *dentry;	/* of what it is about; where it has to be looked for first */
 	struct vfsmount *mnt;	/* by which the dentry was reached */
 	struct linux_binprm *bprm;	/* of an execution */
@@ -206,7 +206,6 @@ struct place {
 	struct address_pattern address_pattern;
 	struct suffix suffix;
 	struct asked asked;
-	__u32 unwished;		/* generation of the rules that wish nothing of it, 0: others do, or it is not known */
 	struct deed deed;
 	struct answer answer;
 	struct access_event access;
@@ -324,7 +323,7 @@ static __always_inline bool tell(struct place *p, void *map, void *key)
 /* Returns whether this is to be told: not if another CPU was first, and seldom if there is no room. */
 static __always_inline bool remember(struct place *p, void *entries, void *told, void *key)
 {
-	struct entry entry = { .hits = 1, .inode = p->inode, .device = p->device };
+	struct entry entry = { .hits = 1 };
 	long err = bpf_map_update_elem(entries, key, &entry, BPF_NOEXIST);
 
 	if (err == -EEXIST)
@@ -396,7 +395,6 @@ static __always_inline void found(struct place *p, struct entry *entry)
 	struct tally *tally = tally_of(p->subject.workload.id);
 
 	__sync_fetch_and_add(&entry->hits, 1);
-	entry->unwished = p->unwished;
 	if (tally)
 		tally->hits++;
 	p->answer.verdict = VERDICT_ALLOW;	/* allow: known */
@@ -462,24 +460,20 @@ static __always_inline void fill_address_pattern(struct place *p, __u32 workload
 	__builtin_memcpy(pattern->address, p->fact.address, 16);
 }
 
-/* What the baseline holds of place->path. */
-static __always_inline struct entry *find_path(struct place *p)
+/* The pattern of the baseline that place->path is in. */
+static __always_inline struct entry *find_path_pattern(struct place *p)
 {
-	struct entry *entry = bpf_map_lookup_elem(&path_entries, &p->path);
-
-	if (entry)
-		return entry;
 	fill_path_pattern(p, p->path.workload, p->path.generation);
 	return bpf_map_lookup_elem(&path_patterns, &p->path_pattern);
 }
 
 /* The same of place->fact. */
-static __always_inline struct entry *find_fact(struct place *p)
+static __always_inline struct entry *find_fact_pattern(struct place *p)
 {
-	struct entry *entry = bpf_map_lookup_elem(&fact_entries, &p->fact);
+	struct entry *entry;
 
-	if (entry || p->op >= OP_SOCKET)
-		return entry;
+	if (p->op >= OP_SOCKET)
+		return NULL;
 	fill_address_pattern(p, p->fact.workload, p->fact.generation);
 	entry = bpf_map_lookup_elem(&address_patterns, &p->address_pattern);
 	if (entry)
@@ -533,11 +527,8 @@ static __always_inline void ask_rules_fact(struct place *p)
 /* Takes over what the rules wish. */
 static __always_inline void obey(struct place *p)
 {
-	bool denied = may_be_denied(&p->asked);
-
-	p->unwished = p->asked.watch || denied ? 0 : p->asked.generation;
 	p->answer.wanted = p->asked.watch != 0;
-	if (!denied || !(p->subject.workload.flags & WORKLOAD_PROTECTED) || bpf_ktime_get_ns() < paused_until)
+	if (!may_be_denied(&p->asked) || !(p->subject.workload.flags & WORKLOAD_PROTECTED) || bpf_ktime_get_ns() < paused_until)
 		return;
 	if (p->op != OP_EXEC && is_starting())
 		return;			/* init's, not the unit's */
@@ -601,25 +592,36 @@ static __always_inline void conclude(struct place *p, const void *thing, __u32 b
 }
 
 /*
- * The short way, of most operations: an entry of the baseline has exactly this key, and remembers that the rules in
- * force wish nothing of it.
+ * The short way, of most operations: an entry of the baseline has exactly this key, and remembers what the rules in force
+ * wish of it. That is one word, which is written and read as a whole: their generation, and which denials. An entry
+ * belongs to one workload, on the host or in a container.
  */
-static __always_inline bool is_settled(struct place *p, __u64 who, void *entries, void *key, __u64 asking)
+static __always_inline void remember_wish(struct place *p, struct entry *entry)
 {
-	struct entry *entry;
+	struct asked *asked = &p->asked;
 
-	p->answer = (struct answer){};
-	p->unwished = 0;
-	if (!p->held || p->nameless)
+	if (asked->watch || asked->denials[2] || asked->denials[3])
+		return;			/* the word has no room for it */
+	entry->wished = (__u64)asked->generation << 32 | asked->denials[1] << 16 | asked->denials[0];
+}
+
+/* false: what is wished is not known. */
+static __always_inline bool recall_wish(struct place *p, struct entry *entry)
+{
+	__u64 wished = entry->wished;
+
+	if (wished >> 32 != p->asked.generation)
 		return false;
-	entry = bpf_map_lookup_elem(entries, key);
-	if (!entry || (asking & rule_bit(p->op) && entry->unwished != asking >> 32))
-		return false;
-	if (p->owner != who)
-		return false;	/* not proven: the long way counts it */
-	p->unwished = entry->unwished;
-	found(p, entry);
+	p->asked.denials[0] = wished & 0xffff;
+	p->asked.denials[1] = wished >> 16 & 0xffff;
 	return true;
+}
+
+static __always_inline bool is_ruled(struct place *p, __u64 asking)
+{
+	p->answer = (struct answer){};
+	p->asked = (struct asked){ .generation = asking >> 32 };
+	return asking & rule_bit(p->op) && p->subject.workload.id;
 }
 
 /* Decides about an operation on a path, which stands in place->path; false: nothing is proven. */
@@ -627,23 +629,26 @@ static __always_inline bool decide_path(struct place *p, __u64 who)
 {
 	struct workload *w = &p->subject.workload;
 	struct path_key *key = &p->path;
-	__u64 asking = rules;
 	struct entry *entry = NULL;
 
 	key->workload = w->id;
 	key->generation = w->generation;
 	key->operation = p->op;
-	if (is_settled(p, who, &path_entries, key, asking))
-		return true;
-	if (asking & rule_bit(p->op) && w->id) {
-		p->asked = (struct asked){ .generation = asking >> 32 };
-		ask_rules_path(p);
-		key->workload = w->id;
-		key->generation = w->generation;
+	if (p->held && !p->nameless)
+		entry = bpf_map_lookup_elem(&path_entries, key);
+	p->exact = entry != NULL;
+	if (is_ruled(p, rules)) {
+		if (!entry || !recall_wish(p, entry)) {
+			ask_rules_path(p);
+			key->workload = w->id;
+			key->generation = w->generation;
+			if (entry && p->owner == who)
+				remember_wish(p, entry);
+		}
 		obey(p);
 	}
-	if (p->held && !p->nameless)
-		entry = find_path(p);
+	if (p->held && !p->nameless && !entry)
+		entry = find_path_pattern(p);
 	if (!undisturbed(p, who))
 		return false;
 	settle(p, entry, &path_entries, &told_paths, key);
@@ -656,21 +661,24 @@ static __always_inline bool decide_fact(struct place *p, __u64 who)
 {
 	struct workload *w = &p->subject.workload;
 	struct fact_key *key = &p->fact;
-	__u64 asking = rules;
 	struct entry *entry = NULL;
 
 	key->workload = w->id;
 	key->generation = w->generation;
 	key->operation = p->op;
-	if (is_settled(p, who, &fact_entries, key, asking))
-		return true;
-	if (asking & rule_bit(p->op) && w->id) {
-		p->asked = (struct asked){ .generation = asking >> 32 };
-		ask_rules_fact(p);
+	if (p->held)
+		entry = bpf_map_lookup_elem(&fact_entries, key);
+	p->exact = entry != NULL;
+	if (is_ruled(p, rules)) {
+		if (!entry || !recall_wish(p, entry)) {
+			ask_rules_fact(p);
+			if (entry && p->owner == who)
+				remember_wish(p, entry);
+		}
 		obey(p);
 	}
-	if (p->held)
-		entry = find_fact(p);
+	if (p->held && !entry)
+		entry = find_fact_pattern(p);
 	if (!undisturbed(p, who))
 		return false;
 	settle(p, entry, &fact_entries, &told_facts, key);

@@ -51,14 +51,15 @@ struct denial {
 	__u64 require;
 	__u64 forbid;
 	__u32 rule;		/* id, 0: this denial and those behind it are none */
-	__u32 kill;		/* 1: the process, too */
+	__u32 ask;		/* 1 << enum trait, those that its properties hang on; and DENIAL_KILLS */
 };
+
+#define DENIAL_KILLS (1U << 31)	/* the process ends, too */
 
 #define DENIALS 16		/* of one thing: executions are what most rules are about, and many of them of any path */
 
 struct denials {
-	__u32 ask;		/* 1 << enum trait, those of which something depends */
-	__u32 reserved;
+	__u64 actor;		/* the properties that hang on what the actor and his file are called */
 	struct denial of[DENIALS];
 };
 

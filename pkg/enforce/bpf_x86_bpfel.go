@@ -65,14 +65,13 @@ type bpfDenial struct {
 	Require uint64
 	Forbid  uint64
 	Rule    uint32
-	Kill    uint32
+	Ask     uint32
 }
 
 type bpfDenials struct {
-	_        structs.HostLayout
-	Ask      uint32
-	Reserved uint32
-	Of       [16]bpfDenial
+	_     structs.HostLayout
+	Actor uint64
+	Of    [16]bpfDenial
 }
 
 type bpfDenialsKey struct {
@@ -82,11 +81,9 @@ type bpfDenialsKey struct {
 }
 
 type bpfEntry struct {
-	_        structs.HostLayout
-	Hits     uint64
-	Inode    uint64
-	Device   uint32
-	Unwished uint32
+	_      structs.HostLayout
+	Hits   uint64
+	Wished uint64
 }
 
 type bpfFactKey struct {

@@ -30,6 +30,7 @@ type denials struct {
 	joined map[[2]uint32]uint32 // what two sets make together
 
 	bits  map[nameSet]uint64
+	actor uint64               // those of what the actor and his file are called
 	names map[traitName]uint64 // the bits of all sets that a name is in
 	err   error                // what did not fit, the first of it
 }
@@ -37,9 +38,11 @@ type denials struct {
 // denial is what one rule denies of one thing.
 type denial struct {
 	bpfDenial
-	ask  uint32 // 1 << trait
 	rule string
 }
+
+// kills is set in a denial's Ask.
+const kills = 1 << 31
 
 // What the kernel has room for, twice. The bits are those of a word, without those of traits that are yes or no.
 const (
@@ -62,10 +65,10 @@ func (d *denials) of(r *rule.Rule, tests []rule.TraitTest) uint32 {
 	one := denial{rule: r.Name}
 	one.Rule = r.ID()
 	if r.Action == rule.Kill {
-		one.Kill = 1
+		one.Ask = kills
 	}
 	for _, t := range tests {
-		one.ask |= 1 << t.Trait
+		one.Ask |= 1 << t.Trait
 		if bit := d.bit(r, &t); t.Not {
 			one.Forbid |= bit
 		} else {
@@ -98,6 +101,9 @@ func (d *denials) bit(r *rule.Rule, t *rule.TraitTest) uint64 {
 	}
 	bit := uint64(1) << (firstNameSet + len(d.bits))
 	d.bits[key] = bit
+	if t.Trait == rule.ActorName || t.Trait == rule.ActorFile {
+		d.actor |= bit
+	}
 	for _, name := range t.Names {
 		d.names[traitName{t.Trait, name}] |= bit
 	}
@@ -146,7 +152,7 @@ func (d *denials) together(a, b []int) []int {
 
 // covers says whether whoever is denied something by the other one is so by d, and is killed if he is there.
 func (d *denial) covers(other *denial) bool {
-	return d.Require&^other.Require == 0 && d.Forbid&^other.Forbid == 0 && d.Kill >= other.Kill
+	return d.Require&^other.Require == 0 && d.Forbid&^other.Forbid == 0 && d.Ask&kills >= other.Ask&kills
 }
 
 // set is the number of a set of denials.
@@ -180,10 +186,9 @@ func (d *denials) set(of []int) uint32 {
 
 // value is a set as the kernel has it.
 func (d *denials) value(n uint32) bpfDenials {
-	var v bpfDenials
+	v := bpfDenials{Actor: d.actor}
 	for i, at := range d.sets[n] {
 		v.Of[i] = d.all[at].bpfDenial
-		v.Ask |= d.all[at].ask
 	}
 	return v
 }

@@ -34,13 +34,13 @@ func (w *wishes) judge(e *rule.Env) ruling {
 			continue
 		}
 		denials := w.denials.value(set)
-		has := w.properties(e, denials.Ask)
 		for _, d := range denials.Of {
+			has := w.properties(e, d.Ask)
 			if d.Rule == 0 || d.Require&^has != 0 || d.Forbid&has != 0 {
 				continue
 			}
 			made.rule = cmp.Or(made.rule, d.Rule)
-			made.kills = made.kills || d.Kill != 0
+			made.kills = made.kills || d.Ask&kills != 0
 		}
 	}
 	return made
