@@ -1,7 +1,6 @@
 package rule
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/plumbline-io/plumbline/pkg/syscalls"
@@ -95,56 +94,62 @@ func unobserved(call string) string {
 	return ""
 }
 
-// classesOfType are the classes of events that answer to a name of evt.type.
-func classesOfType(name string) classes {
-	var set classes
+// typesByName are the classes of events that answer to each name of evt.type.
+func typesByName() map[string]classes {
+	types := map[string]classes{}
 	(allClasses &^ 1).each(func(class int) {
-		if told := classType(class); told == name || slices.Contains(siblings(told), name) {
-			set |= 1 << class
+		told := classType(class)
+		for _, name := range append(siblings(told), told) {
+			types[name] |= 1 << class
 		}
 	})
-	return set
+	return types
 }
 
-func typesNamed(values []string) classes {
+func (s *scope) typesNamed(names []string) classes {
 	var set classes
-	for _, v := range values {
-		set |= classesOfType(v)
+	for _, name := range names {
+		set |= s.types[name]
 	}
 	return set
 }
 
 // strangers tells of names of evt.type that no event has, those with one reason together.
-func strangers(values []string) (messages []string) {
+func (s *scope) strangers(names []string) (messages []string) {
+	const most = 20
 	var reasons []string
-	names := map[string][]string{}
-	const most = 100
-	for _, v := range values[:min(len(values), most)] {
-		why := stranger(v, values)
-		if why == "" || slices.Contains(names[why], v) {
+	with := map[string][]string{}
+	named, looked := s.typesNamed(names), map[string]bool{}
+	for found, i := 0, 0; i < len(names) && found < most; i++ {
+		name := names[i]
+		if looked[name] {
 			continue
 		}
-		if names[why] == nil {
-			reasons = append(reasons, why)
+		looked[name] = true
+		if why := s.stranger(name, named); why != "" {
+			if with[why] == nil {
+				reasons = append(reasons, why)
+			}
+			with[why] = append(with[why], name)
+			found++
 		}
-		names[why] = append(names[why], v)
 	}
 	for _, why := range reasons {
-		for i, name := range names[why] {
+		for i, name := range with[why] {
 			if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
-				names[why][i] = shorten(name)
+				with[why][i] = shorten(name)
 			}
 		}
-		messages = append(messages, "evt.type is never "+joined(names[why])+": "+why)
+		messages = append(messages, "evt.type is never "+joined(with[why])+": "+why)
 	}
 	return messages
 }
 
-// stranger says why a name matches nothing, "" if it does, or if another of the names stands for its events.
-func stranger(name string, among []string) string {
+// stranger says why a name matches nothing, "" if it does, or if others that are named stand for its events.
+func (s *scope) stranger(name string, named classes) string {
 	told := toldAs(name)
 	switch {
-	case classesOfType(name) != 0 || told != "" && typesNamed(among)&classesOfType(told) != 0:
+	case s.types[name] != 0 || told != "" && named&s.types[told] != 0:
 		return ""
 	case told != "":
 		return "it is not told apart from " + told + ", which stands for it too"
@@ -152,22 +157,22 @@ func stranger(name string, among []string) string {
 	if why := unobserved(name); why != "" {
 		return why
 	}
-	return "there is no such call" + likeType(name)
+	return "there is no such call" + s.likeType(name)
 }
 
 // likeType offers the name of evt.type that is most like a wrong one.
-func likeType(name string) string {
-	const mistyped = 2 // letters
+func (s *scope) likeType(name string) string {
+	const mistyped, longest = 2, 32
 	best, distance := "", mistyped+1
-	(allClasses &^ 1).each(func(class int) {
-		told := classType(class)
-		for _, call := range append([]string{told}, siblings(told)...) {
-			if d := Distance(name, call); d < distance {
-				best, distance = call, d
-			}
+	for call := range s.types {
+		if len(name) > longest {
+			break
 		}
-	})
-	if best == "" {
+		if d := Distance(name, call); d < distance || d == distance && call < best {
+			best, distance = call, d
+		}
+	}
+	if distance > mistyped {
 		return ""
 	}
 	return " (did you mean " + best + "?)"

@@ -94,10 +94,11 @@ func TestUnobservedTypes(t *testing.T) {
 
 // Every name that stands in a table is a name that it can stand for.
 func TestCallTables(t *testing.T) {
+	types := typesByName()
 	for class := 1; class < classCount; class++ {
 		told := classType(class)
 		for _, call := range siblings(told) {
-			if classesOfType(call) != classesOfType(told) || toldAs(call) != "" || siblings(call) != nil {
+			if types[call] != types[told] || toldAs(call) != "" || siblings(call) != nil {
 				t.Errorf("%s is a sibling of %s, and something else", call, told)
 			}
 			if unobserved(call) == "" {
@@ -141,18 +142,18 @@ func TestNotSupplied(t *testing.T) {
 // Of the types that Falco's stable rules ask for, each alone finds what the list that it stands in finds, but for
 // those that nothing observes.
 func TestStableTypes(t *testing.T) {
-	text := string(stable(t).Data)
+	text, s := string(stable(t).Data), newScope()
 	var unobserved []string
 	found := 0
 	for _, m := range regexp.MustCompile(`evt\.type\s*(?:in\s*\(([^)]*)\)|=\s*([a-z0-9_]+))`).FindAllStringSubmatch(text, -1) {
 		names := strings.FieldsFunc(m[1]+m[2], func(r rune) bool { return r == ',' || r == ' ' })
-		all := typesNamed(names)
+		all := s.typesNamed(names)
 		for _, name := range names {
 			found++
 			switch {
 			case all == 0 && !slices.Contains(unobserved, name):
 				unobserved = append(unobserved, name)
-			case classesOfType(name) != all:
+			case s.types[name] != all:
 				t.Errorf("%s of %s finds other events", name, m[0])
 			}
 		}

@@ -76,12 +76,12 @@ func (s *scope) against(p *part, f *field, c *comparison, values []string) (mess
 		p.check = func(e *Env) bool { return set.has(e.class()) }
 		return ""
 	}
-	if named := namedClasses(f.name); named != nil && equality && c.modifier != "allof" {
+	if named := s.namedClasses(f.name); named != nil && equality && c.modifier != "allof" {
 		set := named(values) // an event has one type, so that oneof asks what anyof does
 		if c.op == "!=" {
 			set = f.classes &^ set
 		} else if f.name == "evt.type" {
-			s.remark(c.left, unobservedType, strangers(values)...)
+			s.remarkTypes(c.left, values)
 		}
 		p.may, p.mayNot, p.cost = set, allClasses&^set, costClass
 		p.check = func(e *Env) bool { return set.has(e.class()) }
@@ -118,10 +118,10 @@ func counted(f *field, c *comparison, values []string) (set classes, ok bool) {
 
 // namedClasses finds the classes by the values of a field that is the same for all events of a class; nil
 // for every other field.
-func namedClasses(field string) func(values []string) classes {
+func (s *scope) namedClasses(field string) func(values []string) classes {
 	switch field {
 	case "evt.type":
-		return typesNamed
+		return s.typesNamed
 	case "evt.operation":
 		return operationsNamed
 	}

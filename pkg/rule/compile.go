@@ -28,18 +28,34 @@ type scope struct {
 	lists  map[string]*list
 
 	checks, values, planned, program int
-	remarks                          []*mistake // on what was compiled since they were told
+
+	types   map[string]classes // by the names of evt.type
+	remarks []*mistake         // on what was compiled since they were told
+	made    int                // remarks, those included that are only counted
 }
 
-// remark takes down what is right, and has no effect.
-func (s *scope) remark(at *term, id string, messages ...string) {
-	for _, message := range messages {
+// remark takes down what is right, and has no effect. More than are told are counted.
+func (s *scope) remark(at *term, id, message string) {
+	if s.made++; s.made <= maxProblems {
 		s.remarks = append(s.remarks, &mistake{in: at.in, at: at.at, message: message, id: id})
 	}
 }
 
+// remarkTypes tells of names of evt.type that match nothing.
+func (s *scope) remarkTypes(at *term, names []string) {
+	if s.made >= maxProblems { // what is not told need not be worded
+		if slices.ContainsFunc(names, func(name string) bool { return s.types[name] == 0 }) {
+			s.made++
+		}
+		return
+	}
+	for _, message := range s.strangers(names) {
+		s.remark(at, unobservedType, message)
+	}
+}
+
 func newScope() *scope {
-	return &scope{fields: fieldsByName(), macros: map[string]*macro{}, lists: map[string]*list{}}
+	return &scope{fields: fieldsByName(), types: typesByName(), macros: map[string]*macro{}, lists: map[string]*list{}}
 }
 
 // compile reads and compiles a condition.

@@ -65,7 +65,7 @@ func Load(files ...File) (*Ruleset, []Problem) {
 		l.settle(h)
 	}
 	l.unused()
-	if l.more > 0 {
+	if l.more += max(0, l.made-maxProblems); l.more > 0 {
 		l.problems = append(l.problems, Problem{
 			ID: moreProblems, File: l.file.Name, Line: 1, Column: 1, Message: fmt.Sprintf("and %d more problems", l.more),
 		})
