@@ -15,7 +15,7 @@ enum fault {
 	FAULT_READ = 17,		/* a kernel or user read failed */
 	FAULT_MAP_FULL = 18,		/* an entry could not be stored */
 	FAULT_IN_FLIGHT_FULL = 19,	/* a begin without room, its end is not reported */
-	FAULT_PREEMPTED = 20,		/* scratch was used by another task meanwhile */
+	FAULT_PREEMPTED = 20,		/* other tasks had all the room to work in */
 	LOST_SLOTS = 32,
 };
 

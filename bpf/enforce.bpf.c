@@ -70,7 +70,7 @@ static __always_inline void tell_exec(struct place *p)
 }
 
 /* Decides about the execution of a place, whose file was described. */
-static __always_inline int decide_exec(struct place *p, __u64 who)
+static __always_inline int decide_exec(struct place *p)
 {
 	struct exec_event *e = &p->exec;
 
@@ -80,8 +80,7 @@ static __always_inline int decide_exec(struct place *p, __u64 who)
 	p->nameless = e->path_facts;
 	__builtin_memcpy(p->path.path, e->path, PATH_BYTES);
 	p->access.path_len = e->path_len;
-	if (!decide_path(p, who))
-		return VERDICT_UNPROVEN;
+	decide_path(p);
 	if (p->answer.news)
 		tell_exec(p);
 	return verdict_of(&p->answer);
@@ -102,8 +101,8 @@ static __always_inline int check_exec(struct linux_binprm *bprm, __u8 hook, stru
 		return VERDICT_UNPROVEN;
 	p->bprm = bprm;
 	describe_exec(&p->exec, &p->walk, (void *)bpf_get_current_task(), bprm);
-	verdict = decide_exec(p, who);
-	leave_place(p, who);
+	verdict = decide_exec(p);
+	leave_place(p);
 	return verdict;
 }
 

@@ -141,50 +141,51 @@ static __always_inline void write_path(struct place *p)
 	p->device = BPF_CORE_READ(inode, i_sb, s_dev);
 }
 
-static __always_inline bool refuse_path(struct place *p)
+static __always_inline void refuse_path(struct place *p)
 {
 	p->path.workload = p->subject.workload.id;
 	p->path.generation = p->subject.workload.generation;
 	p->path.operation = p->op;
-	return refuse(p, &told_paths, &p->path);
+	refuse(p, &told_paths, &p->path);
 }
 
 /* Decides about the question of a place about place->dentry. Global, as in deed.h. */
-__noinline int check_path(__u32 number, __u64 who)
+__noinline int check_path(__u32 number)
 {
 	struct place *p = bpf_map_lookup_elem(&places, &number);
-	int verdict = VERDICT_UNPROVEN;
+	int verdict;
 
 	if (!p)
-		return verdict;
+		return VERDICT_UNPROVEN;
 	write_path(p);
-	if (p->guarded ? refuse_path(p) : decide_path(p, who)) {
-		if (p->answer.news)
-			tell_path(p);
-		verdict = verdict_of(&p->answer);
-		/* In proc, the name depends on who looks. */
-		if (p->answer.known && !p->access.path_facts && !p->walk.proc_root)
-			verdict |= VERDICT_KNOWN;
-	}
-	leave_place(p, who);
+	if (p->guarded)
+		refuse_path(p);
+	else
+		decide_path(p);
+	if (p->answer.news)
+		tell_path(p);
+	verdict = verdict_of(&p->answer);
+	/* In proc, the name depends on who looks. */
+	if (p->answer.known && !p->access.path_facts && !p->walk.proc_root)
+		verdict |= VERDICT_KNOWN;
+	leave_place(p);
 	return verdict;
 }
 
 /* The same about place->path, which is the name of something that is in no tree. */
-__noinline int check_name(__u32 number, __u64 who)
+__noinline int check_name(__u32 number)
 {
 	struct place *p = bpf_map_lookup_elem(&places, &number);
-	int verdict = VERDICT_UNPROVEN;
+	int verdict;
 
 	if (!p)
-		return verdict;
+		return VERDICT_UNPROVEN;
 	p->access.path_facts = 0;
-	if (decide_path(p, who)) {
-		if (p->answer.news)
-			tell_path(p);
-		verdict = verdict_of(&p->answer);
-	}
-	leave_place(p, who);
+	decide_path(p);
+	if (p->answer.news)
+		tell_path(p);
+	verdict = verdict_of(&p->answer);
+	leave_place(p);
 	return verdict;
 }
 
@@ -203,7 +204,7 @@ static __always_inline int ask_guarded(struct subject *s, __u8 hook, enum operat
 	p->detail = detail;
 	p->said = said;
 	p->guarded = guarded;
-	return check_path(p->number, who);
+	return check_path(p->number);
 }
 
 static __always_inline int ask_path(struct subject *s, __u8 hook, enum operation op, struct dentry *dentry,

@@ -29,19 +29,18 @@ static __always_inline __u32 protocol_and_port(__u32 protocol, __u16 port)
 }
 
 /* Decides about the question of a place about place->fact. Global, as in deed.h. */
-__noinline int check_fact(__u32 number, __u64 who)
+__noinline int check_fact(__u32 number)
 {
 	struct place *p = bpf_map_lookup_elem(&places, &number);
-	int verdict = VERDICT_UNPROVEN;
+	int verdict;
 
 	if (!p)
-		return verdict;
-	if (decide_fact(p, who)) {
-		if (p->answer.news)
-			tell_fact(p);
-		verdict = verdict_of(&p->answer);
-	}
-	leave_place(p, who);
+		return VERDICT_UNPROVEN;
+	decide_fact(p);
+	if (p->answer.news)
+		tell_fact(p);
+	verdict = verdict_of(&p->answer);
+	leave_place(p);
 	return verdict;
 }
 
@@ -92,7 +91,7 @@ static __always_inline int check_sock_addr(struct bpf_sock_addr *ctx, enum opera
 	} else {
 		put_ipv4(&p->fact, ctx->user_ip4);
 	}
-	verdict = check_fact(p->number, who);
+	verdict = check_fact(p->number);
 	return is_denied(verdict, &subject) ? CGROUP_DENY : CGROUP_ALLOW;
 }
 
@@ -146,7 +145,7 @@ static __always_inline struct place *begin_fact(struct subject *s, enum operatio
 static __always_inline int end_fact(struct place *p, __u32 value, struct subject *s)
 {
 	p->fact.value = value;
-	return result(check_fact(p->number, bpf_get_current_pid_tgid()), s);
+	return result(check_fact(p->number), s);
 }
 
 /* include/uapi/linux/in.h and in6.h: struct sockaddr_in and sockaddr_in6 begin alike. */
@@ -273,7 +272,7 @@ static __always_inline int ask_abstract(struct subject *s, __u8 hook, enum opera
 		count_lost(FAULT_READ);
 	p->path.path[0] = '@';
 	p->access.path_len = len;
-	return check_name(p->number, who);
+	return check_name(p->number);
 }
 
 /* A Unix socket: by its path in the tree, or by its abstract name with '@' before it. */

@@ -86,7 +86,7 @@ static __always_inline bool learn_syscall(struct subject *subject, __u32 value)
 			tally->learnt++;
 		tell_fact(p);
 	}
-	leave_place(p, who);
+	leave_place(p);
 	return true;
 }
 

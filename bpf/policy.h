@@ -167,9 +167,7 @@ struct answer {
 
 /*
  * An operation in question, and what a running program needs beside its stack to answer it. LSM programs may be
- * preempted, and the next task on this CPU then works too: each takes a place of its own and signs it. If two take
- * the same one between a look and a signature, the first finds another's signature after its lookup, and its answer
- * does not count.
+ * preempted, and the next task on this CPU then works too: each takes a place of its own.
  *
  * It is all in a map for the verifier's sake too: it forgets there what it knew of a value, so that all ways look
  * alike to it.
@@ -177,7 +175,7 @@ struct answer {
 #define PLACES 4
 
 struct place {
-	volatile __u64 owner;	/* pid_tgid, 0: free */
+	__u64 takers;		/* tasks that have it, or look whether it is free; the atomic operations want 64 bits */
 
 	/* The question. */
 	__u64 who;		/* pid_tgid */
@@ -220,7 +218,11 @@ struct {
 	__type(value, struct place);
 } places SEC(".maps");
 
-static __always_inline struct place *take_place(__u64 who)
+/*
+ * A place is had by who finds himself alone after he has counted himself: whoever comes later, from whatever moment
+ * on, finds two. If two come at the same time, both may go on to the next place.
+ */
+static __always_inline struct place *take_place(void)
 {
 	struct place *p;
 
@@ -228,20 +230,22 @@ static __always_inline struct place *take_place(__u64 who)
 		__u32 key = i;
 
 		p = bpf_map_lookup_elem(&places, &key);
-		if (p && !p->owner) {
-			p->owner = who;
+		if (!p)
+			break;
+		__sync_fetch_and_add(&p->takers, 1);
+		if (*(volatile __u64 *)&p->takers == 1) {
 			p->number = i;
 			return p;
 		}
+		__sync_fetch_and_add(&p->takers, -1);
 	}
 	count_lost(FAULT_PREEMPTED);
 	return NULL;
 }
 
-static __always_inline void leave_place(struct place *p, __u64 who)
+static __always_inline void leave_place(struct place *p)
 {
-	if (p->owner == who)
-		p->owner = 0;
+	__sync_fetch_and_add(&p->takers, -1);
 }
 
 /* Whether the workload is held to what it does in this dimension. */
@@ -259,7 +263,7 @@ static __always_inline bool is_asked(struct subject *s, enum operation op)
 /* Begins a question. NULL: there is no place for it. */
 static __always_inline struct place *begin_question(struct subject *s, enum operation op, __u8 hook, __u64 who)
 {
-	struct place *p = take_place(who);
+	struct place *p = take_place();
 
 	if (!p)
 		return NULL;
@@ -277,15 +281,6 @@ static __always_inline struct place *begin_question(struct subject *s, enum oper
 	p->detail = 0;
 	p->said = NULL;
 	return p;
-}
-
-/* True if the place is still ours: what stands in it is our question. */
-static __always_inline bool undisturbed(struct place *p, __u64 who)
-{
-	if (p->owner == who)
-		return true;
-	count_lost(FAULT_PREEMPTED);
-	return false;
 }
 
 static __always_inline struct tally *tally_of(__u32 workload)
@@ -624,8 +619,8 @@ static __always_inline bool is_ruled(struct place *p, __u64 asking)
 	return asking & rule_bit(p->op) && p->subject.workload.id;
 }
 
-/* Decides about an operation on a path, which stands in place->path; false: nothing is proven. */
-static __always_inline bool decide_path(struct place *p, __u64 who)
+/* Decides about an operation on a path, which stands in place->path. */
+static __always_inline void decide_path(struct place *p)
 {
 	struct workload *w = &p->subject.workload;
 	struct path_key *key = &p->path;
@@ -642,22 +637,19 @@ static __always_inline bool decide_path(struct place *p, __u64 who)
 			ask_rules_path(p);
 			key->workload = w->id;
 			key->generation = w->generation;
-			if (entry && p->owner == who)
+			if (entry)
 				remember_wish(p, entry);
 		}
 		obey(p);
 	}
 	if (p->held && !p->nameless && !entry)
 		entry = find_path_pattern(p);
-	if (!undisturbed(p, who))
-		return false;
 	settle(p, entry, &path_entries, &told_paths, key);
 	conclude(p, key->path, PATH_BYTES);
-	return true;
 }
 
 /* The same for any other operation, whose value and address stand in place->fact. */
-static __always_inline bool decide_fact(struct place *p, __u64 who)
+static __always_inline void decide_fact(struct place *p)
 {
 	struct workload *w = &p->subject.workload;
 	struct fact_key *key = &p->fact;
@@ -672,18 +664,15 @@ static __always_inline bool decide_fact(struct place *p, __u64 who)
 	if (is_ruled(p, rules)) {
 		if (!entry || !recall_wish(p, entry)) {
 			ask_rules_fact(p);
-			if (entry && p->owner == who)
+			if (entry)
 				remember_wish(p, entry);
 		}
 		obey(p);
 	}
 	if (p->held && !entry)
 		entry = find_fact_pattern(p);
-	if (!undisturbed(p, who))
-		return false;
 	settle(p, entry, &fact_entries, &told_facts, key);
 	conclude(p, &key->operation, sizeof(*key) - __builtin_offsetof(struct fact_key, operation));
-	return true;
 }
 
 static __always_inline void tell_access(struct place *p)

@@ -104,8 +104,8 @@ static __always_inline bool attacks_link(int cmd, const void *attr)
 	return attacks_object(OBJECT_LINK, first);
 }
 
-/* Denies a question, whatever the baseline says. True, as it is proven. */
-static __always_inline bool refuse(struct place *p, void *told, void *key)
+/* Denies a question, whatever the baseline says. */
+static __always_inline void refuse(struct place *p, void *told, void *key)
 {
 	struct tally *tally = tally_of(p->subject.workload.id);
 
@@ -113,5 +113,4 @@ static __always_inline bool refuse(struct place *p, void *told, void *key)
 	if (tally)
 		tally->denied++;
 	p->answer.news = tell(p, told, key);
-	return true;
 }

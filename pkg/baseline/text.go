@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -100,7 +101,7 @@ func (p *Profile) Marshal() []byte {
 			Key: k.String(), Count: e.count, First: seconds(e.first.Time()), Last: seconds(e.last.Time()), Changed: e.changed.Time(),
 		})
 	}
-	return append([]byte(p.head()), d.encode()...)
+	return append([]byte(p.head()), d.encode(len(keys))...)
 }
 
 // head is the comment that tells a reader what the file is, and how far to trust it.
@@ -127,8 +128,9 @@ func seconds(t time.Time) time.Time { return t.UTC().Truncate(time.Second) }
 
 // Canonical writes the part that a review and a signature are about.
 func (p *Profile) Canonical() []byte {
-	d := p.canonical(p.Keys())
-	return d.encode()
+	keys := p.Keys()
+	d := p.canonical(keys)
+	return d.encode(len(keys))
 }
 
 // Digest is the SHA-256 of the canonical form, in hexadecimal digits.
@@ -223,8 +225,11 @@ func number(text string) any {
 	return text
 }
 
-// encode writes the document as encode(*d) would, its lists in parts.
-func (d *document) encode() []byte {
+// encode writes the document as encode(*d) would, the lists of a long one in parts.
+func (d *document) encode(entries int) []byte {
+	if entries <= partEntries {
+		return encode(*d)
+	}
 	head := *d
 	head.sections, head.Observed = sections{}, nil
 	text := encode(head)
@@ -259,13 +264,13 @@ const partEntries = 256
 
 // appendParts appends what document makes of a list. What stands before the list's entries is written once.
 func appendParts[T any](text []byte, list []T, document func(part []T) any) []byte {
+	text = append(text, encode(document(list[:min(partEntries, len(list))]))...)
+	if len(list) <= partEntries {
+		return text
+	}
 	head := len(encode(document([]T{}))) - len(" []\n") + len("\n")
-	for at := 0; at == 0 || at < len(list); at += partEntries {
-		part := encode(document(list[at:min(at+partEntries, len(list))]))
-		if at > 0 {
-			part = part[head:]
-		}
-		text = append(text, part...)
+	for part := range slices.Chunk(list[partEntries:], partEntries) {
+		text = append(text, encode(document(part))[head:]...)
 	}
 	return text
 }
