@@ -105,7 +105,7 @@ func TestExpire(t *testing.T) {
 			} else if err := p.Promote(tc.mode, "test"); err != nil {
 				t.Fatal(err)
 			}
-			if err := store.Save("w", p); err != nil {
+			if _, err := store.Save("w", p); err != nil {
 				t.Fatal(err)
 			}
 			file := store.file("w")

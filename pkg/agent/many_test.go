@@ -38,8 +38,8 @@ func (b manyBaselines) Load(name string) (*baseline.Profile, event.Mode, error) 
 	return p, mode, p.Promote(mode, "test")
 }
 
-func (manyBaselines) Save(string, *baseline.Profile) error { return nil }
-func (manyBaselines) SetAside(string) error                { return nil }
+func (manyBaselines) Save(_ string, p *baseline.Profile) (string, error) { return p.Digest(), nil }
+func (manyBaselines) SetAside(string) error                              { return nil }
 
 // 4,096 workloads have a mode of their own each, under one set of programs.
 func TestManyWorkloads(t *testing.T) {

@@ -35,7 +35,7 @@ type enforcer interface {
 // baselines is where the registry keeps the baselines.
 type baselines interface {
 	Load(workload string) (*baseline.Profile, event.Mode, error) // nil: there is none
-	Save(workload string, p *baseline.Profile) error
+	Save(workload string, p *baseline.Profile) (digest string, err error)
 	SetAside(workload string) error // what Load could not read
 }
 
@@ -51,7 +51,7 @@ type member struct {
 	budget     budget
 	crashes    crashes
 	unfit      event.Dimensions // of which the kernel does not hold all that the profile does
-	version    version          // of the profile, once somebody asked
+	version    string           // of the profile as it was saved last; "": nobody has asked
 	ended      time.Time        // when its last cgroup was removed
 	unreadable error            // why its stored baseline cannot be read, until somebody sets its mode
 	setAside   bool             // then: the next save must not replace the file

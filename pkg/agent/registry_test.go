@@ -200,7 +200,7 @@ type slowDisk struct {
 	begun, end chan struct{}
 }
 
-func (d slowDisk) Save(workload string, p *baseline.Profile) error {
+func (d slowDisk) Save(workload string, p *baseline.Profile) (string, error) {
 	d.begun <- struct{}{}
 	<-d.end
 	return d.baselineStore.Save(workload, p)

@@ -36,20 +36,23 @@ func (r *registry) save(m *member) error {
 	if u.profile == nil {
 		return nil
 	}
+	var digest string
 	var err error
 	if u.setAside {
 		err = r.Store.SetAside(u.name)
 		u.setAside = err != nil
 	}
 	if err == nil {
-		err = r.Store.Save(u.name, u.profile)
+		digest, err = r.Store.Save(u.name, u.profile)
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if err != nil {
-		r.mu.Lock()
 		m.dirty, m.setAside = true, u.setAside
-		r.mu.Unlock()
+		return err
 	}
-	return err
+	m.version = versionOf(digest)
+	return nil
 }
 
 func (r *registry) takeUnsaved(m *member) (u unsaved) {

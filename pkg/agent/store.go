@@ -60,11 +60,12 @@ func (s *baselineStore) Load(workload string) (*baseline.Profile, event.Mode, er
 }
 
 // Save replaces a workload's file as a whole: a crash leaves the old one or the new one.
-func (s *baselineStore) Save(workload string, p *baseline.Profile) error {
-	if err := wholefile.Write(s.file(workload), p.Marshal(), 0o600); err != nil {
-		return fmt.Errorf("save baseline of %q: %w", workload, err)
+func (s *baselineStore) Save(workload string, p *baseline.Profile) (digest string, err error) {
+	text, digest := p.MarshalDigest()
+	if err := wholefile.Write(s.file(workload), text, 0o600); err != nil {
+		return "", fmt.Errorf("save baseline of %q: %w", workload, err)
 	}
-	return nil
+	return digest, nil
 }
 
 // unreadableSuffix marks a file that could not be read and was replaced.

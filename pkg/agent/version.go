@@ -1,52 +1,53 @@
 package agent
 
-import "github.com/plumbline-io/plumbline/pkg/baseline"
+import (
+	"runtime/debug"
+	"time"
 
-// versionDigits is how much of a digest people use.
-const versionDigits = 12
+	"github.com/plumbline-io/plumbline/pkg/baseline"
+)
 
-// version of a profile, and how the profile was when it was computed: it only grows, but when a run begins.
-type version struct {
-	of            *baseline.Profile
-	entries, runs int
-	digits        string
-}
+// versionOf is how much of a digest people use.
+func versionOf(digest string) string { return digest[:12] }
 
-func (v version) isOf(p *baseline.Profile) bool {
-	return v.of == p && v.entries == p.Len() && v.runs == p.Runs()
-}
+// versioning is how long one question for versions may take: a node may have thousands of baselines.
+const versioning = time.Second
 
-// Versions tells the version of every workload's baseline. That of one that has changed is computed without the lock,
-// which every event needs: a long one takes a moment.
+// Versions tells the versions of the workloads' baselines, as they were saved last. That of one that was not saved yet
+// since the agent started is computed without the lock, which every event needs; what there is no time for is left to
+// the next question.
 func (r *registry) Versions() map[string]string {
 	all := map[string]string{}
-	for {
-		m, of, copied := r.unversioned(all)
+	computed := false
+	for begin := time.Now(); time.Since(begin) < versioning; computed = true {
+		m, profile := r.unversioned(all)
 		if m == nil {
-			return all
+			break
 		}
-		v := version{of: of, entries: copied.Len(), runs: copied.Runs(), digits: copied.Digest()[:versionDigits]}
-		all[m.subject.Name] = v.digits
+		version := versionOf(profile.Digest())
 		r.mu.Lock()
-		m.version = v
+		if m.version == "" {
+			m.version = version
+		}
 		r.mu.Unlock()
 	}
+	if computed {
+		debug.FreeOSMemory() // the text of a baseline takes many times its memory
+	}
+	return all
 }
 
-// unversioned fills in what is known, and returns a workload of which it is not, with its profile and a copy of that.
-func (r *registry) unversioned(known map[string]string) (*member, *baseline.Profile, *baseline.Profile) {
+// unversioned fills in what is known, and returns a workload of which it is not, with a copy of its baseline.
+func (r *registry) unversioned(known map[string]string) (*member, *baseline.Profile) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	for name, m := range r.byName {
-		if _, ok := known[name]; ok {
-			continue
+		if m.version == "" {
+			return m, m.profile.Clone()
 		}
-		if !m.version.isOf(m.profile) {
-			return m, m.profile, m.profile.Clone()
-		}
-		known[name] = m.version.digits
+		known[name] = m.version
 	}
-	return nil, nil, nil
+	return nil, nil
 }
 
 // DetailedStatus is the status with the versions of the baselines, which nobody counts or graphs.

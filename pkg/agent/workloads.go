@@ -16,7 +16,7 @@ type WorkloadStatus struct {
 	Cgroups     int    `json:"cgroups"`
 	Executables int    `json:"executables"`       // in the baseline
 	Entries     int    `json:"entries"`           // in the baseline, of all dimensions
-	Version     string `json:"version,omitempty"` // of the baseline: the first digits of its digest; only where it is asked for
+	Version     string `json:"version,omitempty"` // of the baseline: the first digits of its digest when it was saved last; empty: not computed yet
 	Runs        int    `json:"runs"`              // that the baseline has seen
 	// Held are the dimensions that the mode is about; Softened those of them that are audited although
 	// the mode is enforce, because they are not known as a whole, have used up the budget, or are Unfit: the kernel has

@@ -91,17 +91,25 @@ const (
 
 // Marshal writes the profile as YAML.
 func (p *Profile) Marshal() []byte {
+	text, _ := p.MarshalDigest()
+	return text
+}
+
+// MarshalDigest is Marshal and Digest, for the cost of the first: what the digest is of is the text's first part.
+func (p *Profile) MarshalDigest() (text []byte, digest string) {
 	keys := p.Keys()
 	d := p.canonical(keys)
-	d.Observed = &observed{Runs: p.runs, Novelty: p.novelty, Last: seconds(p.lastNovelty)}
-	d.Observed.Full, d.Observed.Stepped = dimensionList(p.full), dimensionList(p.steppedDown)
+	canonical := d.encode(len(keys))
+	o := observed{Runs: p.runs, Novelty: p.novelty, Last: seconds(p.lastNovelty)}
+	o.Full, o.Stepped = dimensionList(p.full), dimensionList(p.steppedDown)
 	for _, k := range keys {
 		e := p.entries[k]
-		d.Observed.Entries = append(d.Observed.Entries, observedEntry{
+		o.Entries = append(o.Entries, observedEntry{
 			Key: k.String(), Count: e.count, First: seconds(e.first.Time()), Last: seconds(e.last.Time()), Changed: e.changed.Time(),
 		})
 	}
-	return append([]byte(p.head()), d.encode(len(keys))...)
+	digest = digestOf(canonical)
+	return append([]byte(p.head()), o.appendTo(canonical)...), digest
 }
 
 // head is the comment that tells a reader what the file is, and how far to trust it.
@@ -135,7 +143,11 @@ func (p *Profile) Canonical() []byte {
 
 // Digest is the SHA-256 of the canonical form, in hexadecimal digits.
 func (p *Profile) Digest() string {
-	sum := sha256.Sum256(p.Canonical())
+	return digestOf(p.Canonical())
+}
+
+func digestOf(canonical []byte) string {
+	sum := sha256.Sum256(canonical)
 	return hex.EncodeToString(sum[:])
 }
 
@@ -225,7 +237,7 @@ func number(text string) any {
 	return text
 }
 
-// encode writes the document as encode(*d) would, the lists of a long one in parts.
+// encode writes the document without what was observed as encode(*d) would, the lists of a long one in parts.
 func (d *document) encode(entries int) []byte {
 	if entries <= partEntries {
 		return encode(*d)
@@ -239,16 +251,16 @@ func (d *document) encode(entries int) []byte {
 	text = appendSection(text, "unix", d.Unix)
 	text = appendSection(text, "network", d.Network)
 	text = appendSection(text, "privilege", d.Privilege)
-	text = appendSection(text, "syscalls", d.Syscalls)
-	if d.Observed == nil {
-		return text
-	}
-	observedPart := func(entries []observedEntry) any {
-		part := *d.Observed
+	return appendSection(text, "syscalls", d.Syscalls)
+}
+
+// appendTo writes what was observed behind the document's other part.
+func (o *observed) appendTo(text []byte) []byte {
+	return appendParts(text, o.Entries, func(entries []observedEntry) any {
+		part := *o
 		part.Entries = entries
 		return map[string]observed{"observed": part}
-	}
-	return appendParts(text, d.Observed.Entries, observedPart)
+	})
 }
 
 func appendSection[T any](text []byte, name string, list *[]T) []byte {

@@ -26,7 +26,10 @@ func TestMarshalInParts(t *testing.T) {
 		if got, want := p.Canonical(), encode(d); !bytes.Equal(got, want) {
 			t.Errorf("%d entries: got\n%s\nwant\n%s", entries, got, want)
 		}
-		text := p.Marshal()
+		text, digest := p.MarshalDigest()
+		if digest != p.Digest() {
+			t.Errorf("%d entries: the digest is %s, want %s", entries, digest, p.Digest())
+		}
 		again, err := Parse("p.yaml", text)
 		if err != nil {
 			t.Fatalf("%d entries: %v", entries, err)
