@@ -59,19 +59,33 @@ func (o *outcome) judge(r vm.Result) {
 	}
 }
 
-// failedOutput leaves out what passed.
+// failedOutput leaves out what tests wrote that passed, and their verdicts.
 func failedOutput(out string) string {
+	failed := map[string]bool{}
+	for _, t := range parseTests(out) {
+		failed[t.name] = t.verdict == "FAIL"
+	}
+	// Go writes whose output follows: === RUN, CONT, NAME and PAUSE.
+	heading := regexp.MustCompile(`^=== [A-Z]+ +(\S+)`)
 	var kept []string
+	ours := true
 	for _, line := range strings.Split(out, "\n") {
 		text := strings.TrimSpace(line)
-		if strings.HasPrefix(text, "=== ") || strings.HasPrefix(text, "--- PASS") || strings.HasPrefix(text, "--- SKIP") {
+		if m := heading.FindStringSubmatch(text); m != nil {
+			verdict, known := failed[m[1]]
+			ours = verdict || !known // it did not end
 			continue
 		}
-		kept = append(kept, line)
+		if strings.HasPrefix(text, "--- PASS") || strings.HasPrefix(text, "--- SKIP") {
+			continue
+		}
+		if ours || strings.HasPrefix(text, "--- FAIL") || strings.HasPrefix(text, "panic: ") {
+			kept = append(kept, line)
+		}
 	}
-	const most = 200
+	const most = 400
 	if len(kept) > most {
-		kept = append(kept[:most/2], kept[len(kept)-most/2:]...)
+		kept = append(append(kept[:most/4:most/4], fmt.Sprintf("... %d lines left out", len(kept)-most)), kept[len(kept)-most*3/4:]...)
 	}
 	return strings.Join(kept, "\n") + "\n"
 }
