@@ -1,3 +1,6 @@
+// The machine that builds has all that this needs of a kernel.
+//vm:byhand
+
 package agent
 
 import (
