@@ -23,6 +23,13 @@ func TestWishBombs(t *testing.T) {
 		}
 		return b.String()
 	}
+	denied := func(n int, condition func(i int) string) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, "- rule: d%d\n  condition: %s\n  output: o\n  priority: error\n  action: deny\n  mode: enforce\n", i, condition(i))
+		}
+		return b.String()
+	}
 	list := func(n int, item func(i int) string) string {
 		items := make([]string, n)
 		for i := range items {
@@ -39,7 +46,15 @@ func TestWishBombs(t *testing.T) {
 		"begins":   {list(3_000, written("/%04d"+strings.Repeat("x", 230))) + rules(1, opened+" and evt.path startswith anyof (l)"), "more than 16384 begins of paths"},
 		"ends":     {list(30_000, written("%d.key")) + rules(1, "evt.operation = read and evt.path endswith anyof (l)"), "more than 16384 ends of paths"},
 		"networks": {list(30_000, network) + rules(1, "evt.operation = connect and fd.sip in (l)"), "more than 16384 addresses and numbers"},
+		"denials of one thing": {denied(3_000, func(i int) string {
+			return "evt.operation = read and evt.path startswith /" + strings.Repeat("x", i%200) + " and proc.pname = n" + fmt.Sprint(i%50)
+		}), "deny more than 16 things"},
+		"denied paths": {denied(3_000, written("evt.operation = read and evt.path = /x%d")), "more than 1024 different combinations"},
+		"names": {list(5_000, written("n%d")) + denied(1, func(int) string { return "evt.operation = read and evt.path = /x and not proc.name in (l)" }), "more than 4096 names"},
 		// As much as fits.
+		"denied begins": {list(1_400, written("/%04d"+strings.Repeat("x", 230))) + denied(14, func(i int) string {
+			return fmt.Sprintf("evt.operation in (read, write) and evt.path startswith anyof (l) and not proc.pname in (a%d, b%d) and proc.name = c%d", i, i, i)
+		}), ""},
 		"long begins":   {list(2_700, written("/%04d"+strings.Repeat("x", 230))) + rules(1, opened+" and evt.path startswith anyof (l)"), ""},
 		"long paths":    {list(2_700, written("/%04d"+strings.Repeat("x", 230))) + rules(1, opened+" and evt.path in (l)"), ""},
 		"many networks": {list(16_000, network) + rules(1, "evt.operation = connect and fd.sip in (l)"), ""},
