@@ -62,6 +62,12 @@ static __always_inline void tell_exec(struct place *p)
 	struct exec_event *e = &p->exec;
 
 	describe_beside(e, (void *)bpf_get_current_task(), p->bprm);
+	if (p->answer.why & ACCESS_OTHER_NAME) {
+		__builtin_memcpy(e->path, p->names[NAME].path, PATH_BYTES);
+		e->path_len = p->name_len[NAME];
+		e->path_facts = 0;
+		e->flags |= EXEC_OTHER_NAME;
+	}
 	e->repeated = p->answer.repeated > 0xffff ? 0xffff : p->answer.repeated;
 	e->header = EVENT_HEADER(EVENT_EXEC_CHECK, p->answer.verdict, p->hook, &p->subject, EXEC_FIXED_BYTES);
 	e->header.rule_id = p->answer.rule;
@@ -100,6 +106,8 @@ static __always_inline int check_exec(struct linux_binprm *bprm, __u8 hook, stru
 	if (!p)
 		return VERDICT_UNPROVEN;
 	p->bprm = bprm;
+	p->dentry = BPF_CORE_READ(bprm, file, f_path.dentry);
+	p->mnt = BPF_CORE_READ(bprm, file, f_path.mnt);
 	describe_exec(&p->exec, &p->walk, (void *)bpf_get_current_task(), bprm);
 	verdict = decide_exec(p);
 	leave_place(p);

@@ -14,6 +14,7 @@
 #define S_IFDIR 0040000		/* include/uapi/linux/stat.h */
 #define S_IFLNK 0120000
 #define SB_KERNMOUNT (1 << 22)	/* include/linux/fs.h */
+#define RENAME_EXCHANGE 2	/* include/uapi/linux/fs.h */
 
 /*
  * What a workload may do with an inode, so that a repetition costs one lookup and no path. A word is
@@ -74,12 +75,6 @@ static __always_inline void note_known(struct known *known, struct workload *w, 
 	*word = tag | uses;
 }
 
-/* Whether a mount is the kernel's own, in nobody's tree: its mount namespace is an error number. */
-static __always_inline bool is_internal(struct vfsmount *mnt)
-{
-	return (__u64)BPF_CORE_READ(real_mount(mnt), mnt_ns) >= (__u64)-4095;
-}
-
 /* The mount by which overlayfs reaches one of its layers. */
 static __always_inline bool is_layer(struct vfsmount *mnt)
 {
@@ -120,20 +115,16 @@ static __always_inline void name_nameless(struct place *p, struct dentry *dentry
 /* Writes the path of place->dentry. */
 static __always_inline void write_path(struct place *p)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
 	struct dentry *dentry = p->dentry;
-	struct vfsmount *mnt = p->mnt;
 	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
-	__u8 facts;
+	__u8 facts = write_name(p->number, OWN);
 
-	p->access.path_len = resolve_path(&p->walk, dentry, mnt, BPF_CORE_READ(task, fs), p->path.path, &facts);
-	if (p->is_new)
-		facts &= ~PATH_UNLINKED;	/* its dentry does not stand in the tree yet */
+	p->access.path_len = p->name_len[OWN];
 	p->access.path_facts = facts;
 	if (facts & PATH_TRUNCATED)
 		count_lost(FAULT_PATH_TOO_LONG);
 	else if (facts && p->op != OP_LIBRARY)
-		name_nameless(p, dentry, mnt);
+		name_nameless(p, dentry, p->mnt);
 	p->nameless = p->op == OP_LIBRARY ? facts : facts & PATH_TRUNCATED;
 	if (!inode)
 		return;
@@ -165,8 +156,8 @@ __noinline int check_path(__u32 number)
 	if (p->answer.news)
 		tell_path(p);
 	verdict = verdict_of(&p->answer);
-	/* In proc, the name depends on who looks. */
-	if (p->answer.known && !p->access.path_facts && !p->walk.proc_root)
+	/* In proc, the name depends on who looks; and who may do it by another name may be anybody. */
+	if (p->answer.known && !p->answer.other && !p->access.path_facts && !p->walk.proc_root)
 		verdict |= VERDICT_KNOWN;
 	leave_place(p);
 	return verdict;
@@ -189,33 +180,48 @@ __noinline int check_name(__u32 number)
 	return verdict;
 }
 
-/* Asks about a dentry, which was reached by a mount; with a detail, and what the caller said. */
-static __always_inline int ask_guarded(struct subject *s, __u8 hook, enum operation op, struct dentry *dentry,
-				       struct vfsmount *mnt, bool is_new, __u32 detail, const char *said, bool guarded)
+/* What is asked about: a dentry, which was reached by a mount. The rest is as of struct place. */
+struct object {
+	enum operation op;
+	__u32 detail;
+	struct dentry *dentry;
+	struct vfsmount *mnt;
+	struct dentry *to;
+	const char *said;
+	__u32 uses;
+	bool is_new;
+	bool is_replaced;
+};
+
+static __always_inline int ask_guarded(struct subject *s, __u8 hook, const struct object *o, bool guarded)
 {
 	__u64 who = bpf_get_current_pid_tgid();
-	struct place *p = begin_question(s, op, hook, who);
+	struct place *p = begin_question(s, o->op, hook, who);
 
 	if (!p)
 		return VERDICT_UNPROVEN;
-	p->dentry = dentry;
-	p->mnt = mnt;
-	p->is_new = is_new;
-	p->detail = detail;
-	p->said = said;
+	p->dentry = o->dentry;
+	p->mnt = o->mnt;
+	p->to = o->to;
+	p->uses = o->uses;
+	p->is_new = o->is_new;
+	p->is_replaced = o->is_replaced;
+	p->detail = o->detail;
+	p->said = o->said;
 	p->guarded = guarded;
 	return check_path(p->number);
 }
 
 static __always_inline int ask_path(struct subject *s, __u8 hook, enum operation op, struct dentry *dentry,
-				    struct vfsmount *mnt, bool is_new, __u32 detail, const char *said)
+				    struct vfsmount *mnt, __u32 detail)
 {
-	return ask_guarded(s, hook, op, dentry, mnt, is_new, detail, said, false);
+	struct object o = { .op = op, .dentry = dentry, .mnt = mnt, .detail = detail };
+
+	return ask_guarded(s, hook, &o, false);
 }
 
 /* The same for one who may be out of scope, or not held in this; 0 or -EPERM. */
-static __always_inline int check_detail(__u8 hook, enum operation op, struct dentry *dentry, struct vfsmount *mnt,
-					bool is_new, __u32 detail, const char *said)
+static __always_inline int check_object(__u8 hook, const struct object *o)
 {
 	struct subject subject;
 	bool guarded;
@@ -223,11 +229,19 @@ static __always_inline int check_detail(__u8 hook, enum operation op, struct den
 
 	if (!current_subject(&subject))
 		return 0;	/* allow: out of scope, or the agent itself */
-	guarded = is_kept_out(&subject) && is_pin(dentry);
-	if (!guarded && !is_asked(&subject, op))
+	guarded = is_kept_out(&subject) && is_pin(o->dentry);
+	if (!guarded && !is_asked(&subject, o->op))
 		return 0;	/* allow: not ours to hold */
-	verdict = ask_guarded(&subject, hook, op, dentry, mnt, is_new, detail, said, guarded);
+	verdict = ask_guarded(&subject, hook, o, guarded);
 	return guarded ? -EPERM : result(verdict, &subject);
+}
+
+static __always_inline int check_detail(__u8 hook, enum operation op, struct dentry *dentry, struct vfsmount *mnt,
+					bool is_new, __u32 detail, const char *said)
+{
+	struct object o = { .op = op, .dentry = dentry, .mnt = mnt, .is_new = is_new, .detail = detail, .said = said };
+
+	return check_object(hook, &o);
 }
 
 static __always_inline int check_tree(__u8 hook, enum operation op, struct dentry *dentry,
@@ -235,6 +249,7 @@ static __always_inline int check_tree(__u8 hook, enum operation op, struct dentr
 {
 	return check_detail(hook, op, dentry, mnt, is_new, 0, NULL);
 }
+
 
 /* A file with several names is never known by its inode: under which of them was it allowed? */
 static __always_inline bool has_one_name(struct inode *inode)
@@ -263,15 +278,15 @@ static __always_inline int check_file(struct subject *s, struct file *file, __u6
 		}
 	}
 	if (uses & KNOWN_READ) {
-		verdict = ask_path(s, hook, OP_READ, dentry, mnt, false, detail, NULL);
+		verdict = ask_path(s, hook, OP_READ, dentry, mnt, detail);
 		known &= verdict;
 	}
 	if (!is_denied(verdict, s) && uses & KNOWN_WRITE) {
-		verdict = ask_path(s, hook, OP_WRITE, dentry, mnt, false, detail, NULL);
+		verdict = ask_path(s, hook, OP_WRITE, dentry, mnt, detail);
 		known &= verdict;
 	}
 	if (!is_denied(verdict, s) && uses & KNOWN_LIBRARY) {
-		verdict = ask_path(s, hook, OP_LIBRARY, dentry, mnt, false, detail, NULL);
+		verdict = ask_path(s, hook, OP_LIBRARY, dentry, mnt, detail);
 		known &= verdict;
 	}
 	/* A layer's mount does not say by which path the file is reached. */
@@ -445,6 +460,7 @@ static __always_inline int on_path_chown(__u8 hook, const struct path *path)
 
 static __always_inline int on_path_chroot(__u8 hook, const struct path *path)
 {
+	note_mounter();
 	return check_tree(hook, OP_MOUNT, BPF_CORE_READ(path, dentry), BPF_CORE_READ(path, mnt), false);
 }
 
@@ -453,14 +469,32 @@ static __always_inline int on_path_link(__u8 hook, struct dentry *old, const str
 {
 	struct vfsmount *mnt = BPF_CORE_READ(dir, mnt);	/* a link does not cross mounts */
 
-	return check_tree(hook, OP_LINK, old, mnt, false) ?: check_tree(hook, OP_LINK, new, mnt, true);
+	struct object o = { .op = OP_LINK, .dentry = old, .mnt = mnt, .to = new, .uses = USES_OF_FILE };
+
+	return check_object(hook, &o) ?: check_tree(hook, OP_LINK, new, mnt, true);
 }
 
-static __always_inline int on_path_rename(__u8 hook, const struct path *old_dir, struct dentry *old,
-					  const struct path *new_dir, struct dentry *new)
+static __always_inline __u32 uses_of(struct dentry *dentry)
 {
-	return check_tree(hook, OP_RENAME, old, BPF_CORE_READ(old_dir, mnt), false) ?:
-	       check_tree(hook, OP_RENAME, new, BPF_CORE_READ(new_dir, mnt), true);
+	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
+
+	if (!inode)
+		return 0;
+	return (BPF_CORE_READ(inode, i_mode) & S_IFMT) == S_IFDIR ? USES_OF_DIRECTORY : USES_OF_FILE;
+}
+
+/* A rename does not cross mounts either. What is there is overwritten, or gets the other's name. */
+static __always_inline int on_path_rename(__u8 hook, const struct path *dir, struct dentry *old, struct dentry *new,
+					  unsigned int flags)
+{
+	struct object from = { .op = OP_RENAME, .dentry = old, .mnt = BPF_CORE_READ(dir, mnt), .to = new, .uses = uses_of(old) };
+	struct object to = { .op = OP_RENAME, .dentry = new, .mnt = from.mnt, .is_new = true, .to = old };
+
+	to.is_replaced = !(flags & RENAME_EXCHANGE);
+	to.uses = uses_of(new);
+	if (to.is_replaced)
+		to.uses &= USE(OP_WRITE);
+	return check_object(hook, &from) ?: check_object(hook, &to);
 }
 
 ENFORCE(path_mknod, ARGS(dir, dentry, mode), const struct path *dir, struct dentry *dentry, unsigned short mode)
@@ -473,13 +507,33 @@ ENFORCE(path_chmod, ARGS(path, mode), const struct path *path, unsigned short mo
 ENFORCE(path_chown, path, const struct path *path)
 ENFORCE(path_chroot, path, const struct path *path)
 ENFORCE(path_link, ARGS(old, dir, new), struct dentry *old, const struct path *dir, struct dentry *new)
-ENFORCE(path_rename, ARGS(old_dir, old, new_dir, new), const struct path *old_dir, struct dentry *old,
-	const struct path *new_dir, struct dentry *new)
+
+/*
+ * Before 100f59d96405 ("LSM: Remove double path_rename hook calls for RENAME_EXCHANGE", 5.19) the hook has no flags
+ * and is called once more, with the names exchanged. The helper is older, and says that there are none.
+ */
+SEC("lsm/path_rename")
+int BPF_PROG(lsm_path_rename, const struct path *old_dir, struct dentry *old, const struct path *new_dir, struct dentry *new)
+{
+	__u64 flags = 0;
+
+	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_func_arg) && bpf_get_func_arg(ctx, 4, &flags))
+		flags = 0;
+	return on_path_rename(HOOK_LSM, old_dir, old, new, flags);
+}
+
+SEC("fmod_ret/security_path_rename")
+int BPF_PROG(fmod_path_rename, const struct path *old_dir, struct dentry *old, const struct path *new_dir, struct dentry *new,
+	     unsigned int flags)
+{
+	return on_path_rename(HOOK_FMOD_RET, old_dir, old, new, flags);
+}
 
 /* A mount gives files other paths, whoever makes it. */
 static __always_inline int on_mount(__u8 hook, const struct path *on)
 {
 	__sync_fetch_and_add(&path_epoch, 1);
+	note_mounter();
 	return check_tree(hook, OP_MOUNT, BPF_CORE_READ(on, dentry), BPF_CORE_READ(on, mnt), false);
 }
 

@@ -289,7 +289,7 @@ static __always_inline int check_unix(__u8 hook, struct sock *sk)
 	if (!current_subject(&subject) || !is_asked(&subject, OP_UNIX_CONNECT))
 		return 0;	/* allow: out of scope, the agent, or not ours to hold */
 	if (dentry)
-		verdict = ask_path(&subject, hook, OP_UNIX_CONNECT, dentry, BPF_CORE_READ(other, path.mnt), false, 0, NULL);
+		verdict = ask_path(&subject, hook, OP_UNIX_CONNECT, dentry, BPF_CORE_READ(other, path.mnt), 0);
 	else
 		verdict = ask_abstract(&subject, hook, OP_UNIX_CONNECT,
 				       __builtin_preserve_access_index(&address->name[0].sun_path),

@@ -125,12 +125,18 @@ struct file_system_type {
 	const char *name;
 };
 
+struct list_head {
+	struct list_head *next;
+	struct list_head *prev;
+};
+
 struct super_block {
 	__u32 s_dev;
 	unsigned long s_flags;
 	unsigned long s_magic;
 	struct file_system_type *s_type;
 	struct dentry *s_root;
+	struct list_head s_mounts;	/* through mount.mnt_instance, the oldest first */
 };
 
 struct hlist_bl_node {
@@ -185,6 +191,16 @@ struct mount {
 	struct mount *mnt_parent;
 	struct dentry *mnt_mountpoint;
 	struct vfsmount mnt;
+	struct list_head mnt_instance;
+	struct mnt_namespace *mnt_ns;
+};
+
+/* Linux 6.18: another list, the newest first. */
+struct mount___for_sb {
+	struct mount *mnt_next_for_sb;
+};
+
+struct nsproxy {
 	struct mnt_namespace *mnt_ns;
 };
 
@@ -378,6 +394,7 @@ struct task_struct {
 	struct mm_struct *mm;
 	struct fs_struct *fs;
 	struct files_struct *files;
+	struct nsproxy *nsproxy;
 	struct css_set *cgroups;
 	const struct cred *cred;
 	struct nameidata *nameidata;	/* while a path is looked up */
@@ -397,6 +414,10 @@ struct kernel_siginfo;
 /* Only the value's name counts: it is looked up in the kernel's own list. */
 enum kernel_read_file_id {
 	READING_MODULE = 2,
+};
+
+enum bpf_func_id {
+	BPF_FUNC_get_func_arg = 183,
 };
 
 enum kernel_load_data_id {

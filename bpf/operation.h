@@ -42,6 +42,8 @@ enum operation {
 	/* learnt only */
 	OP_SYSCALL = 29,	/* value: whether of a 32-bit program << 16 | number */
 	OP_MAX,
+	/* only in the tables of rules, alias.h */
+	OP_ABOVE = OP_MAX,
 };
 
 /* Groups of operations that a baseline holds as a whole. struct workload has a bit for each. */
@@ -98,6 +100,10 @@ struct access_event {
 };
 
 #define ACCESS_KNOWN 1		/* the baseline that it is compared with holds it */
+/* Of what a rule denies, not for what it says, but because of */
+#define ACCESS_OTHER_NAME 2	/* another name of the same thing, which path is; what was said is the name that was used */
+#define ACCESS_RENAMES 4	/* something that it denies, which would have another name */
+#define ACCESS_REPLACES 8	/* a file that it denies to write, which would be replaced */
 
 #define DETAIL_TOLD (1U << 31)	/* neither a flag of open(2) nor a part of a mode */
 

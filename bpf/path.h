@@ -198,17 +198,12 @@ static __always_inline void walk_begin(struct walk *w, struct dentry *dentry, st
 		w->facts = PATH_UNLINKED;
 }
 
-/*
- * Writes the path of a dentry as a process with this root sees it to out[PATH_BYTES], NUL padded.
- * Returns its length without NUL; *facts gets PATH_* flags. 0 with PATH_TRUNCATED: nothing known.
- */
-static __always_inline __u32 resolve_path(struct walk *w, struct dentry *dentry, struct vfsmount *vfs,
-					  struct fs_struct *fs, char *out, __u8 *facts)
+/* Walks, and writes the path to out[PATH_BYTES]. Returns its length. */
+static __always_inline __u32 walk_to(struct walk *w, char *out, __u8 *facts)
 {
 	__u32 len;
 
 	__builtin_memset(out, 0, PATH_BYTES);
-	walk_begin(w, dentry, vfs, fs);
 	if (walk_all(w) != STEP_DONE)
 		w->facts |= PATH_TRUNCATED;
 	if (w->begin == WALK_BYTES - 1) {
@@ -226,6 +221,17 @@ static __always_inline __u32 resolve_path(struct walk *w, struct dentry *dentry,
 		w->facts |= PATH_TRUNCATED;
 	*facts = w->facts;
 	return len;
+}
+
+/*
+ * Writes the path of a dentry as a process with this root sees it to out[PATH_BYTES], NUL padded.
+ * Returns its length without NUL; *facts gets PATH_* flags. 0 with PATH_TRUNCATED: nothing known.
+ */
+static __always_inline __u32 resolve_path(struct walk *w, struct dentry *dentry, struct vfsmount *vfs,
+					  struct fs_struct *fs, char *out, __u8 *facts)
+{
+	walk_begin(w, dentry, vfs, fs);
+	return walk_to(w, out, facts);
 }
 
 /* The same for a file. */

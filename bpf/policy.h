@@ -163,6 +163,9 @@ struct answer {
 	__u8 news;		/* to be told to the agent */
 	__u8 wanted;		/* by a rule, whatever the baseline says */
 	__u8 kill;		/* and not only denied */
+	__u8 why;		/* ACCESS_*, if a rule denies it because of another name */
+	__u8 other;		/* 1: by another name, a rule may deny it to somebody */
+	__u8 unproven;		/* 1: it has more names than are looked at */
 };
 
 /*
@@ -173,6 +176,12 @@ struct answer {
  * alike to it.
  */
 #define PLACES 4
+
+/* What rules are asked about: */
+#define OWN 0			/* the path */
+#define NAME 1			/* another name of the same thing, alias.h */
+#define TARGET 2		/* the one that it will have */
+#define NAMES 4			/* a power of two, for masks */
 
 struct place {
 	__u64 takers;		/* tasks that have it, or look whether it is free; the atomic operations want 64 bits */
@@ -195,9 +204,18 @@ struct place {
 	__u8 exact;		/* 1: the baseline has an entry for exactly this */
 	struct dentry *dentry;	/* of what it is about; where it has to be looked for first */
 	struct vfsmount *mnt;	/* by which the dentry was reached */
+	struct dentry *to;	/* of its new name */
+	__u32 uses;		/* 1 << enum operation, as what else its new name, or that it is replaced, counts: alias.h */
+	__u8 is_replaced;	/* 1: it gets no new name, something else gets its */
 	struct linux_binprm *bprm;	/* of an execution */
 
-	struct path_key path;
+	union {
+		struct path_key path;
+		struct path_key names[NAMES];
+	};
+	__u32 name_len[NAMES];
+	struct vfsmount *mount;	/* by which it has those names; NULL: this process sees it so */
+	__u8 has_target;	/* 1: it will have a name there */
 	struct fact_key fact;
 	struct walk walk;
 	struct path_pattern path_pattern;
@@ -280,6 +298,9 @@ static __always_inline struct place *begin_question(struct subject *s, enum oper
 	p->device = 0;
 	p->detail = 0;
 	p->said = NULL;
+	p->dentry = NULL;
+	p->mount = NULL;
+	p->uses = 0;
 	return p;
 }
 
@@ -432,15 +453,15 @@ static __always_inline bool may_be_denied(struct asked *asked)
 	return asked->denials[0] | asked->denials[1] | asked->denials[2] | asked->denials[3];
 }
 
-static __always_inline void fill_path_pattern(struct place *p, __u32 workload, __u32 generation)
+static __always_inline void fill_path_pattern(struct place *p, struct path_key *key)
 {
 	struct path_pattern *pattern = &p->path_pattern;
 
 	pattern->prefixlen = PATTERN_BITS(path_pattern);
-	pattern->workload = workload;
-	pattern->generation = generation;
-	pattern->operation = p->op;
-	__builtin_memcpy(pattern->path, p->path.path, PATTERN_BYTES);
+	pattern->workload = key->workload;
+	pattern->generation = key->generation;
+	pattern->operation = key->operation;
+	__builtin_memcpy(pattern->path, key->path, PATTERN_BYTES);
 }
 
 static __always_inline void fill_address_pattern(struct place *p, __u32 workload, __u32 generation)
@@ -458,7 +479,7 @@ static __always_inline void fill_address_pattern(struct place *p, __u32 workload
 /* The pattern of the baseline that place->path is in. */
 static __always_inline struct entry *find_path_pattern(struct place *p)
 {
-	fill_path_pattern(p, p->path.workload, p->path.generation);
+	fill_path_pattern(p, &p->path);
 	return bpf_map_lookup_elem(&path_patterns, &p->path_pattern);
 }
 
@@ -477,24 +498,62 @@ static __always_inline struct entry *find_fact_pattern(struct place *p)
 	return bpf_map_lookup_elem(&address_patterns, &p->address_pattern);
 }
 
-/* By the path, or the longest prefix of it that is wished for; and by its end. */
-static __always_inline void ask_rules_path(struct place *p)
+/*
+ * Writes what place->dentry is called, or what place->to will be: as this process sees it or, by place->mount, from the
+ * top of the mounts. Returns PATH_*; 0: it has such a name. Global, as in deed.h.
+ */
+__noinline int write_name(__u32 number, __u32 which)
 {
-	__u32 generation = p->asked.generation;
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct place *p = bpf_map_lookup_elem(&places, &number);
+	struct walk *w;
+	__u8 facts;
+
+	if (!p)
+		return PATH_TRUNCATED;
+	which &= NAMES - 1;
+	w = &p->walk;
+	walk_begin(w, which == TARGET ? p->to : p->dentry, p->mount ?: p->mnt, BPF_CORE_READ(task, fs));
+	if (p->mount)
+		w->top = NULL;
+	p->name_len[which] = walk_to(w, p->names[which].path, &facts);
+	if (p->is_new || which == TARGET)
+		facts &= ~PATH_UNLINKED;	/* its dentry does not stand in the tree yet */
+	if (p->mount && w->dentry == w->mount_root)
+		facts &= ~PATH_DETACHED;	/* the walk ended at the top of the mounts, and not at that of the file system */
+	return facts;
+}
+
+/*
+ * What they wish of an operation on a path: by it, or the longest prefix of it that is wished for; and by its end.
+ * Returns whether any may deny it. Global, as in deed.h.
+ */
+__noinline int ask_rules_path(__u32 number, __u32 which, __u32 op)
+{
+	struct place *p = bpf_map_lookup_elem(&places, &number);
+	struct path_key *key;
 	struct wish *wish;
 
-	p->path.workload = 0;
-	p->path.generation = generation;
-	wish = bpf_map_lookup_elem(&rule_paths, &p->path);
+	if (!p)
+		return 0;
+	which &= NAMES - 1;
+	key = &p->names[which];
+	p->asked.denials[0] = 0;
+	p->asked.denials[1] = 0;
+	key->workload = 0;
+	key->generation = p->asked.generation;
+	key->operation = op;
+	wish = bpf_map_lookup_elem(&rule_paths, key);
 	if (!wish) {
-		fill_path_pattern(p, 0, generation);
+		fill_path_pattern(p, key);
 		wish = bpf_map_lookup_elem(&rule_prefixes, &p->path_pattern);
 	}
 	add_wish(p, 0, wish);
-	fill_suffix(&p->suffix, p->path.path, p->access.path_len);
-	p->suffix.generation = generation;
-	p->suffix.operation = p->op;
+	fill_suffix(&p->suffix, key->path, p->name_len[which]);
+	p->suffix.generation = p->asked.generation;
+	p->suffix.operation = op;
 	add_wish(p, 1, bpf_map_lookup_elem(&rule_suffixes, &p->suffix));
+	return may_be_denied(&p->asked);
 }
 
 /* A number is a prefix of its bits. Protocol and port are each given or any. */
@@ -529,6 +588,8 @@ static __always_inline void obey(struct place *p)
 		return;			/* init's, not the unit's */
 	judge_all(p);
 }
+
+#include "alias.h"
 
 /* When a rule's wish was told last. Key: rule_topic(). */
 struct {
@@ -634,13 +695,15 @@ static __always_inline void decide_path(struct place *p)
 	p->exact = entry != NULL;
 	if (is_ruled(p, rules)) {
 		if (!entry || !recall_wish(p, entry)) {
-			ask_rules_path(p);
+			p->name_len[OWN] = p->access.path_len;
+			ask_rules_path(p->number, OWN, p->op);
 			key->workload = w->id;
 			key->generation = w->generation;
 			if (entry)
 				remember_wish(p, entry);
 		}
 		obey(p);
+		obey_by_names(p);
 	}
 	if (p->held && !p->nameless && !entry)
 		entry = find_path_pattern(p);
@@ -691,7 +754,7 @@ static __always_inline void tell_access(struct place *p)
 	e->device = p->device;
 	e->operation = p->op;
 	e->repeated = p->answer.repeated;
-	e->flags = p->answer.in_baseline ? ACCESS_KNOWN : 0;
+	e->flags = (p->answer.in_baseline ? ACCESS_KNOWN : 0) | p->answer.why;
 	read_capabilities(&e->capabilities, task);
 	bpf_core_read_str(e->comm, sizeof(e->comm), &task->comm);
 	if (bpf_ringbuf_output(&events, e, bytes, BPF_RB_FORCE_WAKEUP))
@@ -714,7 +777,9 @@ static __always_inline void add_said(struct place *p)
 	long len = 0;
 
 	e->detail = p->detail;
-	if (p->detail & DETAIL_TOLD && (p->op == OP_READ || p->op == OP_WRITE))
+	if (p->answer.why & ACCESS_OTHER_NAME)
+		said = p->path.path;
+	else if (p->detail & DETAIL_TOLD && (p->op == OP_READ || p->op == OP_WRITE))
 		said = opened_name();
 	if (said)
 		len = bpf_probe_read_kernel_str(&e->path[e->path_len & (PATH_BYTES - 1)], PATH_BYTES, said);
@@ -724,6 +789,11 @@ static __always_inline void add_said(struct place *p)
 static __always_inline void tell_path(struct place *p)
 {
 	__builtin_memcpy(p->access.path, p->path.path, PATH_BYTES);
+	if (p->answer.why & ACCESS_OTHER_NAME) {
+		__builtin_memcpy(p->access.path, p->names[NAME].path, PATH_BYTES);
+		p->access.path_len = p->name_len[NAME];
+		p->access.path_facts = 0;
+	}
 	__builtin_memset(p->access.address, 0, sizeof(p->access.address));
 	p->access.value = 0;
 	add_said(p);
@@ -749,6 +819,8 @@ static __always_inline void tell_fact(struct place *p)
 
 static __always_inline int verdict_of(struct answer *a)
 {
+	if (a->unproven)
+		return VERDICT_UNPROVEN;
 	return a->kill ? VERDICT_KILL : a->verdict;
 }
 

@@ -57,7 +57,11 @@ const (
 	pathUnlinked  = 2
 	pathDetached  = 4
 	detailTold    = 1 << 31
-	accessKnown   = 1
+
+	accessKnown     = 1
+	accessOtherName = 2
+	accessRenames   = 4
+	accessReplaces  = 8
 )
 
 func decodeAccess(raw []byte, ev *event.Event) error {
@@ -74,7 +78,7 @@ func decodeAccess(raw []byte, ev *event.Event) error {
 	a := event.AccessInfo{
 		Start: r.StartTicks, Inode: r.Inode, Device: r.Device, Repeated: r.Repeated,
 		Partial: r.PathFacts&pathTruncated != 0, Unlinked: r.PathFacts&pathUnlinked != 0, Detached: r.PathFacts&pathDetached != 0,
-		Known:        r.Flags&accessKnown != 0,
+		Known: r.Flags&accessKnown != 0, Renames: r.Flags&accessRenames != 0, Replaces: r.Flags&accessReplaces != 0,
 		Capabilities: event.Capabilities{Permitted: r.Permitted, Effective: r.Effective, Inheritable: r.Inheritable, Known: true},
 	}
 	switch {
@@ -88,8 +92,12 @@ func decodeAccess(raw []byte, ev *event.Event) error {
 	if r.Detail&detailTold != 0 {
 		addDetail(&a, op, r.Detail&^detailTold)
 	}
+	said := &a.Said
+	if r.Flags&accessOtherName != 0 {
+		said = &a.Reached
+	}
 	if r.SaidLen > 0 {
-		a.Said = unsafe.String(unsafe.SliceData(raw[end:]), int(r.SaidLen))
+		*said = unsafe.String(unsafe.SliceData(raw[end:]), int(r.SaidLen))
 	}
 	comm := raw[unsafe.Offsetof(r.Comm):][:len(r.Comm)]
 	for n, c := range comm {

@@ -159,6 +159,7 @@ const (
 	bpfOperationOP_SIGNAL       bpfOperation = 28
 	bpfOperationOP_SYSCALL      bpfOperation = 29
 	bpfOperationOP_MAX          bpfOperation = 30
+	bpfOperationOP_ABOVE        bpfOperation = 30
 )
 
 type bpfPathKey struct {
@@ -229,6 +230,7 @@ const (
 	bpfMapEventsLost                 = "events_lost"
 	bpfMapFactEntries                = "fact_entries"
 	bpfMapKnownInodes                = "known_inodes"
+	bpfMapMounters                   = "mounters"
 	bpfMapOwnObjects                 = "own_objects"
 	bpfMapPathEntries                = "path_entries"
 	bpfMapPathPatterns               = "path_patterns"
@@ -497,6 +499,7 @@ type bpfMapSpecs struct {
 	EventsLost      *ebpf.MapSpec `ebpf:"events_lost"`
 	FactEntries     *ebpf.MapSpec `ebpf:"fact_entries"`
 	KnownInodes     *ebpf.MapSpec `ebpf:"known_inodes"`
+	Mounters        *ebpf.MapSpec `ebpf:"mounters"`
 	OwnObjects      *ebpf.MapSpec `ebpf:"own_objects"`
 	PathEntries     *ebpf.MapSpec `ebpf:"path_entries"`
 	PathPatterns    *ebpf.MapSpec `ebpf:"path_patterns"`
@@ -559,6 +562,7 @@ type bpfMaps struct {
 	EventsLost      *ebpf.Map `ebpf:"events_lost"`
 	FactEntries     *ebpf.Map `ebpf:"fact_entries"`
 	KnownInodes     *ebpf.Map `ebpf:"known_inodes"`
+	Mounters        *ebpf.Map `ebpf:"mounters"`
 	OwnObjects      *ebpf.Map `ebpf:"own_objects"`
 	PathEntries     *ebpf.Map `ebpf:"path_entries"`
 	PathPatterns    *ebpf.Map `ebpf:"path_patterns"`
@@ -584,6 +588,7 @@ func (m *bpfMaps) Close() error {
 		m.EventsLost,
 		m.FactEntries,
 		m.KnownInodes,
+		m.Mounters,
 		m.OwnObjects,
 		m.PathEntries,
 		m.PathPatterns,

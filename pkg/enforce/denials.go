@@ -33,6 +33,8 @@ type denials struct {
 	actor uint64               // those of what the actor and his file are called
 	names map[traitName]uint64 // the bits of all sets that a name is in
 	err   error                // what did not fit, the first of it
+
+	lossy bool // what does not fit is left out
 }
 
 // denial is what one rule denies of one thing.
@@ -132,7 +134,11 @@ func (d *denials) join(a, b uint32) uint32 {
 	pair := [2]uint32{min(a, b), max(a, b)}
 	n, ok := d.joined[pair]
 	if !ok {
-		n = d.set(d.together(d.sets[a], d.sets[b]))
+		all := d.together(d.sets[a], d.sets[b])
+		if d.lossy && (len(all) > maxTogether || len(d.sets) > maxDenials) {
+			return a
+		}
+		n = d.set(all)
 		d.joined[pair] = n
 	}
 	return n

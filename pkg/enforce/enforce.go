@@ -75,12 +75,13 @@ type maps struct {
 	RuleDenials     *ebpf.Map `ebpf:"rule_denials"`
 	RuleNames       *ebpf.Map `ebpf:"rule_names"`
 	OwnObjects      *ebpf.Map `ebpf:"own_objects"`
+	Mounters        *ebpf.Map `ebpf:"mounters"`
 }
 
 func (m *maps) all() []*ebpf.Map {
 	return []*ebpf.Map{
 		m.PathEntries, m.FactEntries, m.PathPatterns, m.AddressPatterns, m.Tallies,
-		m.RulePaths, m.RulePrefixes, m.RuleSuffixes, m.RuleFacts, m.RuleDenials, m.RuleNames, m.OwnObjects,
+		m.RulePaths, m.RulePrefixes, m.RuleSuffixes, m.RuleFacts, m.RuleDenials, m.RuleNames, m.OwnObjects, m.Mounters,
 	}
 }
 

@@ -76,6 +76,9 @@ func evade(name, arg string) error {
 	if attack := agentAttacks()[name]; attack != nil {
 		return attack(arg)
 	}
+	if do := renamings()[name]; do != nil {
+		return do(arg)
+	}
 	return evasions()[name].do(arg)
 }
 

@@ -214,8 +214,8 @@ func (e *Enforcer) Remove(workload, keep uint32) error {
 	if keep != 0 {
 		return nil
 	}
-	if err := e.maps.Tallies.Delete(workload); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-		return fmt.Errorf("remove tally of workload %d: %w", workload, err)
+	if err := deleteAll([]place{{e.maps.Tallies, workload}, {e.maps.Mounters, workload}}); err != nil {
+		return fmt.Errorf("remove workload %d: %w", workload, err)
 	}
 	return nil
 }

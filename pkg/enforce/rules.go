@@ -38,7 +38,7 @@ func (e *Enforcer) LoadRules(set *rule.Ruleset) (Rules, error) {
 	if err != nil {
 		return e.rules.Rules, err
 	}
-	next := Rules{Generation: max(e.rules.Generation+1, 1), Entries: len(w.paths) + len(w.prefixes) + len(w.suffixes) + len(w.facts)}
+	next := Rules{Generation: max(e.rules.Generation+1, 1), Entries: len(w.paths) + len(w.above) + len(w.prefixes) + len(w.suffixes) + len(w.facts)}
 	for ops := w.ops; ops != 0; ops &= ops - 1 {
 		op := event.Operation(bits.TrailingZeros32(ops))
 		next.Operations = append(next.Operations, op)
@@ -58,7 +58,7 @@ func (e *Enforcer) LoadRules(set *rule.Ruleset) (Rules, error) {
 		}
 	}
 	if err == nil {
-		err = e.asking.Set(uint64(next.Generation)<<32 | uint64(w.ops))
+		err = e.asking.Set(uint64(next.Generation)<<32 | uint64(w.asking()))
 	}
 	if err != nil {
 		return e.rules.Rules, fmt.Errorf("write rules to the kernel: %w", errors.Join(err, deleteAll(written)))
@@ -160,10 +160,12 @@ func (e *Enforcer) writeWishes(w *wishes, generation uint32) ([]place, error) {
 		put(key.Text[:], name.name)
 		write(e.maps.RuleNames, key, bits)
 	}
-	for k, wish := range w.paths {
-		key := &bpfPathKey{Generation: generation, Operation: bpfOperation(k.op)}
-		put(key.Path[:], k.text)
-		write(e.maps.RulePaths, key, wish)
+	for _, texts := range []map[textWish]bpfWish{w.paths, w.above} {
+		for k, wish := range texts {
+			key := &bpfPathKey{Generation: generation, Operation: bpfOperation(k.op)}
+			put(key.Path[:], k.text)
+			write(e.maps.RulePaths, key, wish)
+		}
 	}
 	for k, wish := range w.prefixes {
 		key := &bpfPathPattern{Prefixlen: pathHead + 8*uint32(len(k.text)), Generation: generation, Operation: bpfOperation(k.op)}

@@ -25,6 +25,7 @@ import (
 func TestRules(t *testing.T) {
 	sensortest.OneKernel(t)
 	tests := map[string]func(t *testing.T, w *trial){
+		"evasions": testEvasionsByRules, "beside evasions": testBesideRules,
 		"deeds": testEveryDeed, "known": testKnown, "baseline": testBesideBaseline, "kill": testKill, "manner": testManner,
 		"reload": testReload(""), "reload by actor": testReload(" and not proc.aname in (nobody, nowhere) and not basename(proc.exepath) = nobody"),
 	}

@@ -28,11 +28,16 @@ type wishes struct {
 	denials  *denials
 	ops      uint32 // 1 << operation
 	asked    int    // times that something was added to what follows
+	byPath   bool   // they deny something by its path
 	paths    map[textWish]bpfWish
+	above    map[textWish]bpfWish // the directories above those paths and begins that are denied something, of opAbove
 	prefixes map[textWish]bpfWish
 	suffixes map[textWish]bpfWish // written from their ends
 	facts    map[factWish]bpfWish
 }
+
+// opAbove is the operation of a directory in the kernel's tables, if below it something is denied.
+const opAbove = event.Operation(bpfOperationOP_ABOVE)
 
 // maxWishes of a kind: each of the kernel's tables holds two generations of them.
 const maxWishes = 16384
@@ -46,7 +51,7 @@ const maxAsked = 1 << 18
 func compileWishes(set *rule.Ruleset) (*wishes, error) {
 	w := &wishes{
 		denials: newDenials(),
-		paths:   map[textWish]bpfWish{}, prefixes: map[textWish]bpfWish{}, suffixes: map[textWish]bpfWish{}, facts: map[factWish]bpfWish{},
+		paths:   map[textWish]bpfWish{}, above: map[textWish]bpfWish{}, prefixes: map[textWish]bpfWish{}, suffixes: map[textWish]bpfWish{}, facts: map[factWish]bpfWish{},
 	}
 	for _, r := range set.Rules() {
 		for _, i := range r.Plan() {
@@ -56,7 +61,9 @@ func compileWishes(set *rule.Ruleset) (*wishes, error) {
 		}
 		if Denies(r) {
 			for _, i := range r.Denials() {
-				w.add(&i, w.denial(r, &i))
+				wish := w.denial(r, &i)
+				w.add(&i, wish)
+				w.addAbove(&i, wish)
 			}
 		}
 		if err := w.check(); err != nil {
@@ -70,7 +77,7 @@ func compileWishes(set *rule.Ruleset) (*wishes, error) {
 // check finds out whether there is more than fits, before more work is put into it.
 func (w *wishes) check() error {
 	for what, n := range map[string]int{
-		"paths": len(w.paths), "begins of paths": len(w.prefixes), "ends of paths": len(w.suffixes), "addresses and numbers": len(w.facts),
+		"paths": len(w.paths), "directories above paths": len(w.above), "begins of paths": len(w.prefixes), "ends of paths": len(w.suffixes), "addresses and numbers": len(w.facts),
 	} {
 		if n > maxWishes {
 			return fmt.Errorf("compile rules: they ask for more than %d %s", maxWishes, what)
@@ -224,6 +231,8 @@ func (w *wishes) closed(raw map[textWish]bpfWish) map[textWish]bpfWish {
 
 // gather adds what is wished of a text and of all that it begins with, the longest first.
 func (w *wishes) gather(wish bpfWish, of map[textWish]bpfWish, k textWish) bpfWish {
+	w.denials.lossy = k.op == opAbove
+	defer func() { w.denials.lossy = false }()
 	for n := len(k.text); n >= 0; n-- {
 		wish = w.both(wish, of[textWish{k.op, k.text[:n]}])
 	}
@@ -234,7 +243,7 @@ func (w *wishes) gather(wish bpfWish, of map[textWish]bpfWish, k textWish) bpfWi
 func (w *wishes) named() map[uint32]bool {
 	named := map[uint32]bool{}
 	note := func(wish bpfWish) { named[wish.DenyHost], named[wish.DenyContainer] = true, true }
-	for _, texts := range []map[textWish]bpfWish{w.paths, w.prefixes, w.suffixes} {
+	for _, texts := range []map[textWish]bpfWish{w.paths, w.above, w.prefixes, w.suffixes} {
 		for _, wish := range texts {
 			note(wish)
 		}

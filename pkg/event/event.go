@@ -171,6 +171,7 @@ type ExecInfo struct {
 	Script    bool   // Filename is a script that Path interprets
 	Upper     bool   // the file is in the upper layer of an overlayfs
 	StdioInet bool   // standard input and output are sockets of IPv4 or IPv6
+	OtherName bool   // of ExecCheck: a rule denies Path, by which the file was not reached; Filename says how it was
 	Repeated  uint16 // ExecCheck: equal ones that were not reported since the last report; at most 65535
 
 	Membership
@@ -196,6 +197,11 @@ type AccessInfo struct {
 	OpenFlags uint32 // of OpRead and OpWrite: of open(2), as this architecture numbers them
 	Mode      uint32 // of OpCreate, the type and permissions of what is made; of OpAttributes, what chmod sets
 	Said      string // of OpRead and OpWrite: the path as the caller wrote it; of OpCreate: a symbolic link's target
+
+	// Why a rule denies what it does not say.
+	Reached  string // by this name, of what is called Path too, which it denies
+	Renames  bool   // what it denies would get another name, or a directory above it
+	Replaces bool   // a file that it denies to write would be replaced
 }
 
 // Types of what OpCreate makes, in AccessInfo.Mode: inode(7).

@@ -222,6 +222,7 @@ func decodeExec(raw []byte, ev *event.Event) error {
 		Detached:  r.PathFacts&pathDetached != 0,
 		Script:    r.Flags&script != 0,
 		Upper:     r.Flags&upper != 0,
+		OtherName: r.Flags&otherName != 0,
 		StdioInet: r.Flags&socket != 0,
 		Repeated:  r.Repeated,
 
@@ -255,6 +256,7 @@ const (
 	script        = 2
 	upper         = 4
 	socket        = 8
+	otherName     = 16
 )
 
 // view reads the begin of raw as a T without copying.

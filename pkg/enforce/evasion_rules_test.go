@@ -1,0 +1,241 @@
+package enforce_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/sensor"
+	"github.com/plumbline-io/plumbline/pkg/sensor/sensortest"
+)
+
+// Rules that deny the secret and the tool by their paths, without any baseline, stop every way to them, or docs/limits.md
+// says why not. Each way is a mark of its own: that a workload has mounted something is forgotten before.
+func testEvasionsByRules(t *testing.T, w *trial) {
+	listenAbstract(t)
+	loadOverlay(t)
+	dir := t.TempDir()
+	t.Cleanup(func() { renew(t, dir) }) // nothing is mounted in it
+	w.state(t, event.Off, 1, sensor.Protected)
+	tool := ruleText("tool", fmt.Sprintf("evt.type = execve and proc.exepath = %q", dir+"/"+toolFile), denying) +
+		ruleText("mapped tool", fmt.Sprintf("evt.operation = library and evt.path = %q", dir+"/"+toolFile), denying)
+	for name, where := range map[string]string{"path": "evt.path = " + dir + "/" + vaultFile, "directory": "evt.path pmatch (" + dir + "/vault)"} {
+		t.Run(name, func(t *testing.T) {
+			w.use(t, ruleText("secret", "evt.operation in (read, write) and "+where, denying)+tool)
+			var rows []row
+			for _, name := range slices.Sorted(maps.Keys(evasions())) {
+				if beside(name) == "" {
+					t.Run(name, func(t *testing.T) { rows = append(rows, w.evadeRules(t, name, dir)) })
+				}
+			}
+			printTable(t, rows)
+		})
+	}
+}
+
+// beside says why an evasion passes by rules about the secret and the tool; "": it does not.
+func beside(name string) string {
+	for why, some := range map[string]map[string]evasion{
+		"it is about no file":      networkEvasions(),
+		"it is about sockets":      socketEvasions(),
+		"it is about processes":    processEvasions(),
+		"it is about other files":  layerEvasions(),
+		"it is about a known file": rememberedEvasions(),
+	} {
+		if _, ok := some[name]; ok {
+			return why
+		}
+	}
+	return map[string]string{
+		"change: replace a known file":         "it is about a known file",
+		"chroot to where it has a known name":  "it is about a copy of the secret",
+		"code in anonymous memory":             "it is no file",
+		"exec: after a move to another cgroup": "it leaves the workload",
+		"exec: clone3 into another cgroup":     "it leaves the workload",
+		"exec: anonymous file":                 "it is a copy of the tool, in memory",
+		"exec: copied":                         "it is a copy of the tool",
+		"exec: script":                         "it is about a script",
+		"handed over from outside":             "nobody in the workload opens it",
+		"interpreter":                          "it is about the shell",
+		"ld.so":                                "it is about another program",
+		"ld.so, which is known":                "it is about another program",
+		"LD_PRELOAD":                           "it is about another library",
+	}[name]
+}
+
+// evadeRules tries an evasion of the rules in force.
+func (w *trial) evadeRules(t *testing.T, name, dir string) row {
+	e := evasions()[name]
+	if e.lacks != nil && e.lacks() != "" {
+		t.Skip(e.lacks())
+	}
+	renew(t, dir)
+	e.prepare(t, dir)
+	code, by := w.underRules(t, evasionPrefix+name, dir)
+	switch unix.Errno(code) {
+	case unix.ENOSYS, unix.ENOEXEC, unix.ENODEV, unix.EOPNOTSUPP:
+		t.Skip(unix.ErrnoName(unix.Errno(code)))
+	}
+	want := max(e.code, int(unix.EPERM))
+	if code != want && !(e.code == 0 && code == emptyHanded) || by == nil {
+		t.Errorf("error number %d, denied by a rule: %t", code, by != nil)
+		return row{name, "PASSES", "", ""}
+	}
+	return row{name, "denied", show([]event.Key{keyOf(*by)}, dir), why(by, dir)}
+}
+
+// underRules lets something be done by a workload that has no other names yet, and returns its error number and what was told as
+// denied by a rule, the last of it.
+func (w *trial) underRules(t *testing.T, deed, dir string) (int, *event.Event) {
+	t.Helper()
+	if err := w.enforcer.Remove(sensortest.WorkloadID, 0); err != nil {
+		t.Fatal(err)
+	}
+	told := w.denials()
+	code := w.does.runAlone(t, deed, dir) // what the same process is denied again is only counted
+	if w.tally(t).Denied == 0 {
+		return code, nil
+	}
+	w.toldBy(t, told)
+	all := slices.DeleteFunc(w.events.All(), func(ev event.Event) bool { return ev.RuleID == 0 })
+	return code, &all[len(all)-1]
+}
+
+// why a rule denies what it does not say.
+func why(ev *event.Event, dir string) string {
+	a := &ev.Access
+	switch {
+	case ev.Kind == event.ExecCheck && ev.Exec.OtherName:
+		return "another name"
+	case a.Reached != "":
+		return "reached as " + show([]event.Key{{Op: a.Op, Path: a.Reached}}, dir)
+	case a.Renames:
+		return "would have another name"
+	case a.Replaces:
+		return "would be replaced"
+	}
+	return ""
+}
+
+// What rules deny by a path denies nothing else to those who link, rename, mount and change their root, however often.
+func testBesideRules(t *testing.T, w *trial) {
+	dir := t.TempDir()
+	t.Cleanup(func() { renew(t, dir) })
+	w.state(t, event.Off, 1, sensor.Protected)
+	reads := func(where string) string { return ruleText("reads", "evt.operation = read and "+where, denying) }
+	writes := func(where string) string { return ruleText("writes", "evt.operation = write and "+where, denying) }
+	path, below := "evt.path = "+dir+"/"+vaultFile, "evt.path pmatch ("+dir+"/vault)"
+	end := "evt.path endswith /secret"
+	for i, tc := range []struct {
+		deed   string
+		rules  string
+		denied bool
+	}{
+		{"link a known file", reads(path), false},
+		{"rename a known file", reads(below), false},
+		{"rename a known directory", reads(below), false},
+		{"read by a bind mount", reads(path), false},
+		{"read by a bind mount", reads(below), true},
+		{"read beside a bind mount", reads(below), false},
+		{"read in another root", reads(below), false},
+		{"replace the secret", reads(path), false},
+		{"replace the secret", writes(path), true},
+		{"link into the vault", reads(below), false},
+		{"link within the vault", reads(below), false},
+		{"link within the vault", reads(path), true},
+		{"rename within the vault", reads(below), false},
+		{"rename within the vault", reads(path), true},
+		{"rename within the vault", reads(end), true},
+		{"rename the vault", reads(end), false},
+		{"rename the vault", reads("evt.path endswith vault/secret"), true},
+		{"rename a directory in the vault", reads(below), false},
+		{"rename a directory out of the vault", reads(below), true},
+		{"exchange the vault", reads(below), true},
+		{"exchange known directories", reads(below), false},
+		{"read by the last of many bind mounts", reads(path), true},
+		{"read by a bind mount of all", reads(path), true},
+		{"read by a moved mount", reads(below), true},
+		{"create by a bind mount", ruleText("creates", "evt.operation = create and "+below, denying), true},
+		{"read by an overlay", reads(below), true},
+	} {
+		t.Run(strconv.Itoa(i)+" "+tc.deed, func(t *testing.T) {
+			renew(t, dir)
+			w.use(t, tc.rules)
+			code, by := w.underRules(t, evasionPrefix+tc.deed, dir)
+			if tc.denied != (code != 0) || tc.denied != (by != nil) {
+				t.Errorf("error number %d, denied by a rule: %t, want %t", code, by != nil, tc.denied)
+			}
+		})
+	}
+}
+
+// renamings change names, or read by other ones. Rules say whether that is denied.
+func renamings() map[string]func(dir string) error {
+	do := func(steps ...func(dir string) func() error) func(string) error {
+		return func(dir string) error {
+			for _, step := range steps {
+				if err := step(dir)(); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	on := func(move func(dir, from, to string) func() error, from, to string) func(string) func() error {
+		return func(dir string) func() error { return move(dir, from, to) }
+	}
+	peekAt := func(name string) func(string) func() error {
+		return func(dir string) func() error { return peeking(dir, name) }
+	}
+	making := func(name string) func(string) func() error {
+		return func(dir string) func() error { return func() error { return unix.Mkdir(dir+"/"+name, 0o755) } }
+	}
+	exchange := func(dir, from, to string) func() error {
+		return func() error {
+			return unix.Renameat2(unix.AT_FDCWD, dir+"/"+from, unix.AT_FDCWD, dir+"/"+to, unix.RENAME_EXCHANGE)
+		}
+	}
+	return map[string]func(string) error{
+		"link a known file":        do(on(link, knownFile, aliasFile), peekAt(aliasFile)),
+		"rename a known file":      do(on(rename, knownFile, aliasFile), peekAt(aliasFile)),
+		"rename a known directory": do(on(rename, "open", "moved"), peekAt("moved/known")),
+		"read by a bind mount":     do(on(bind, "vault", "mnt"), peekAt("mnt/secres")),
+		"read beside a bind mount": do(on(bind, "open", "mnt"), peekAt("mnt/known"), peekAt(knownFile)),
+		"read in another root": func(dir string) error {
+			return inOrder(func() error { return unix.Chroot(dir + "/open") }, func() error { return peek("/known") })
+		},
+		"replace the secret":                  do(on(rename, knownFile, vaultFile)),
+		"link into the vault":                 do(on(link, knownFile, "vault/new")),
+		"link within the vault":               do(on(link, vaultFile, "vault/new")),
+		"rename within the vault":             do(on(rename, vaultFile, "vault/new")),
+		"rename the vault":                    do(on(rename, "vault", "moved")),
+		"rename a directory in the vault":     do(making("vault/dir"), on(rename, "vault/dir", "vault/moved")),
+		"rename a directory out of the vault": do(making("vault/dir"), on(rename, "vault/dir", "moved")),
+		"exchange the vault":                  do(on(exchange, "open", "vault")),
+		"exchange known directories":          do(on(exchange, "open", "bin")),
+		"read by the last of many bind mounts": func(dir string) error {
+			for range 200 {
+				if err := bind(dir, "vault", "mnt")(); err != nil {
+					return err
+				}
+			}
+			return peek(dir + "/mnt/secret")
+		},
+		"read by a bind mount of all": func(dir string) error {
+			return inOrder(func() error { return unix.Mount("/", dir+"/mnt", "", unix.MS_BIND|unix.MS_REC, "") }, peeking(dir+"/mnt", dir+"/"+vaultFile))
+		},
+		"read by a moved mount": do(making("moved"), on(bind, "vault", "mnt"), on(func(dir, from, to string) func() error {
+			return func() error { return unix.Mount(dir+"/"+from, dir+"/"+to, "", unix.MS_MOVE, "") }
+		}, "mnt", "moved"), peekAt("moved/secret")),
+		"create by a bind mount": do(on(bind, "vault", "mnt"), making("mnt/new")),
+		"read by an overlay": func(dir string) error {
+			layers := "lowerdir=" + dir + "/vault:" + dir + "/open"
+			return inOrder(func() error { return unix.Mount("overlay", dir+"/mnt", "overlay", 0, layers) }, peeking(dir, "mnt/secret"))
+		},
+	}
+}
