@@ -101,9 +101,9 @@ struct access_event {
 
 #define ACCESS_KNOWN 1		/* the baseline that it is compared with holds it */
 /* Of what a rule denies, not for what it says, but because of */
-#define ACCESS_OTHER_NAME 2	/* another name of the same thing, which path is; what was said is the name that was used */
-#define ACCESS_RENAMES 4	/* something that it denies, which would have another name */
-#define ACCESS_REPLACES 8	/* a file that it denies to write, which would be replaced */
+#define ACCESS_OTHER_NAME 4	/* another name of the same thing, which path is; what was said is the name that was used */
+#define ACCESS_RENAMES 8	/* something that it denies, which would have another name */
+#define ACCESS_REPLACES 16	/* a file that it denies to write, which would be replaced */
 
 #define DETAIL_TOLD (1U << 31)	/* neither a flag of open(2) nor a part of a mode */
 

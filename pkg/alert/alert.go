@@ -101,6 +101,7 @@ type Detail struct {
 	Attack         []string   `json:"attack,omitempty"` // ids of MITRE ATT&CK techniques
 	Action         string     `json:"action,omitempty"` // that the rule asks for, if it is not just to alert: deny, kill
 	Verdict        string     `json:"verdict"`          // allow, audit, deny
+	Why            string     `json:"why,omitempty"`    // a rule denies what its condition does not say
 	Hook           string     `json:"hook"`             // lsm, fmod_ret, signal, tracepoint, uprobe
 	Mode           string     `json:"mode,omitempty"`
 	Key            string     `json:"key,omitempty"`  // learning key: what a baseline would need to hold

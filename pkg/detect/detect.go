@@ -252,12 +252,13 @@ func (d *Detector) raise(r *rule.Rule, w *Subject, out []alert.Alert) []alert.Al
 	r.AddFields(fields, &d.env)
 	at := time.Unix(0, d.env.Wall).UTC()
 	about = strings.Clone(about)
+	why := whyDenied(r, ev)
 	told := alert.Alert{
 		Time: at, Rule: r.Name, Severity: r.Severity, Source: r.Source, Hostname: d.cfg.Hostname,
-		Output: alert.Text(at, r.Severity, string(r.AppendOutput(nil, &d.env))),
+		Output: alert.Text(at, r.Severity, string(appendWhy(r.AppendOutput(nil, &d.env), why))),
 		Tags:   tags(r), Fields: fields, Detail: detail(r.Name, ev, verdict, w, about),
 	}
-	told.Detail.Attack = slices.Clone(r.Attack)
+	told.Detail.Attack, told.Detail.Why = slices.Clone(r.Attack), why
 	if r.Action != rule.Alert {
 		told.Detail.Action = r.Action.String()
 	}

@@ -15,10 +15,7 @@ const denyPaths = 1 << 31
 func (w *wishes) asking() uint32 {
 	asking := w.ops
 	if w.byPath {
-		asking |= denyPaths | 1<<event.OpRename | 1<<event.OpLink
-	}
-	if len(w.above) > 0 {
-		asking |= 1 << opAbove
+		asking |= denyPaths | 1<<opAbove | 1<<event.OpRename | 1<<event.OpLink
 	}
 	return asking
 }

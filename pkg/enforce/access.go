@@ -59,9 +59,9 @@ const (
 	detailTold    = 1 << 31
 
 	accessKnown     = 1
-	accessOtherName = 2
-	accessRenames   = 4
-	accessReplaces  = 8
+	accessOtherName = 4
+	accessRenames   = 8
+	accessReplaces  = 16
 )
 
 func decodeAccess(raw []byte, ev *event.Event) error {

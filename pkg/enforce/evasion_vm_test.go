@@ -14,7 +14,7 @@ import (
 )
 
 // Every way around a baseline is stopped, or docs/limits.md says why not: with the hooks of every rung
-// that decides before the operation.
+// that decides before the operation. Then the same of rules that deny.
 func TestEvasion(t *testing.T) {
 	sensortest.ByHand(t)
 	for _, strength := range []enforce.Strength{enforce.LSM, enforce.FmodRet} {
@@ -47,6 +47,8 @@ func TestEvasion(t *testing.T) {
 				}
 			}
 			printTable(t, c.rows)
+			w.scope.Held = 0
+			t.Run("rules", func(t *testing.T) { testEvasionsByRules(t, w) })
 		})
 	}
 }

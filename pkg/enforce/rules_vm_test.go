@@ -25,8 +25,8 @@ import (
 func TestRules(t *testing.T) {
 	sensortest.OneKernel(t)
 	tests := map[string]func(t *testing.T, w *trial){
-		"evasions": testEvasionsByRules, "beside evasions": testBesideRules,
-		"deeds": testEveryDeed, "known": testKnown, "baseline": testBesideBaseline, "kill": testKill, "manner": testManner,
+		"other names": testOtherNames,
+		"deeds":       testEveryDeed, "known": testKnown, "baseline": testBesideBaseline, "kill": testKill, "manner": testManner,
 		"reload": testReload(""), "reload by actor": testReload(" and not proc.aname in (nobody, nowhere) and not basename(proc.exepath) = nobody"),
 	}
 	eachStrength(t, func(t *testing.T, w *trial) {
