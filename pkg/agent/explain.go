@@ -91,6 +91,11 @@ func ExplainAlert(a alert.Alert) AlertExplanation {
 		x.Decided = fmt.Sprintf("a person: %v", a.Fields["plumbline.reason"])
 	case a.Source == detect.InternalSource:
 		x.Decided = "the agent, of itself: " + a.Output
+	case d.Action != "" && d.Verdict == event.Deny.String():
+		x.Decided = fmt.Sprintf("the kernel, at %s: the rule %q denies it", d.Hook, a.Rule)
+		if d.Why != "" {
+			x.Decided += ", because of another name: " + d.Why
+		}
 	default:
 		x.Decided = fmt.Sprintf("the rule %q (source %s), which only tells; `plumbline rules explain` shows its condition", a.Rule, a.Source)
 	}

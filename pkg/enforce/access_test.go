@@ -51,6 +51,27 @@ func TestDecodeAccess(t *testing.T) {
 	}
 }
 
+// Why a rule denied what it does not say.
+func TestDecodeWhyDenied(t *testing.T) {
+	for flags, want := range map[uint16]event.AccessInfo{
+		accessOtherName:                 {Reached: "/mnt/x"},
+		accessRenames:                   {Said: "/mnt/x", Renames: true},
+		accessOtherName | accessRenames: {Reached: "/mnt/x", Renames: true},
+		accessReplaces:                  {Said: "/mnt/x", Replaces: true},
+	} {
+		raw := accessRecord(event.OpRead, 0, "/x", "/mnt/x")
+		binary.LittleEndian.PutUint16(raw[unsafe.Offsetof(accessHead{}.Flags):], flags)
+		var ev event.Event
+		if err := decodeAccess(raw, &ev); err != nil {
+			t.Fatal(err)
+		}
+		got := ev.Access
+		if got.Path != "/x" || got.Said != want.Said || got.Reached != want.Reached || got.Renames != want.Renames || got.Replaces != want.Replaces {
+			t.Errorf("%d: %+v", flags, got)
+		}
+	}
+}
+
 func FuzzDecodeAccess(f *testing.F) {
 	f.Add(accessRecord(event.OpRead, detailTold, "/etc/x", "x"))
 	f.Add(accessRecord(event.OpConnect, 0, "", ""))

@@ -7,6 +7,9 @@ import (
 	"strconv"
 	"testing"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
 	"golang.org/x/sys/unix"
 
 	"github.com/plumbline-io/plumbline/pkg/event"
@@ -157,7 +160,7 @@ func testOtherNames(t *testing.T, w *trial) {
 		{"rename a directory out of the vault", reads(below), true},
 		{"exchange the vault", reads(below), true},
 		{"exchange known directories", reads(below), false},
-		{"read by the last of many bind mounts", reads(path), true},
+		{"read by the last of many bind mounts", reads(path), features.HaveProgramHelper(ebpf.LSM, asm.FnLoop) == nil}, // without it, of 64
 		{"read by a bind mount of all", reads(path), true},
 		{"read by a moved mount", reads(below), true},
 		{"create by a bind mount", ruleText("creates", "evt.operation = create and "+below, denying), true},

@@ -50,6 +50,7 @@ func TestWishBombs(t *testing.T) {
 			return "evt.operation = read and evt.path startswith /" + strings.Repeat("x", i%200) + " and proc.pname = n" + fmt.Sprint(i%50)
 		}), "more than 1024 different combinations"},
 		"denied paths": {denied(3_000, written("evt.operation = read and evt.path = /x%d")), "more than 1024 different combinations"},
+		"deep paths":   {list(4_000, written("/%d"+strings.Repeat("/x", 115))) + denied(1, func(int) string { return "evt.operation = read and evt.path in (l)" }), "more than 16384 directories above paths"},
 		// As much as fits.
 		"denied begins": {list(1_400, written("/%04d"+strings.Repeat("x", 230))) + denied(14, func(i int) string {
 			return fmt.Sprintf("evt.operation in (read, write) and evt.path startswith anyof (l) and not proc.pname in (a%d, b%d) and proc.name = c%d", i, i, i)
