@@ -13,11 +13,13 @@
 
 _Static_assert(OP_ABOVE < 31, "operations have a bit each, and there is one more");
 
+/*
+ * What is done to a file and not to its name. The same counts of a directory, whose name begins like those of the files
+ * in it; and whether below it anything is denied.
+ */
 #define USE(op) (1U << (op))
 #define USES_OF_FILE (USE(OP_EXEC) | USE(OP_LIBRARY) | USE(OP_READ) | USE(OP_WRITE) | USE(OP_ATTRIBUTES) | USE(OP_UNIX_CONNECT))
-/* Whatever is done by a name below it. */
-#define USES_OF_DIRECTORY (USES_OF_FILE | USE(OP_CREATE) | USE(OP_DELETE) | USE(OP_RENAME) | USE(OP_LINK) | USE(OP_MOUNT) | \
-			   USE(OP_UNIX_BIND) | USE(OP_ABOVE))
+#define USES_OF_DIRECTORY (USES_OF_FILE | USE(OP_ABOVE))
 
 /*
  * The workloads that have mounted something or changed a root since the agent started: what they use may have other
@@ -153,7 +155,7 @@ __noinline int judge_uses(__u32 number)
 	if (!p)
 		return 0;
 	why = p->is_replaced ? ACCESS_REPLACES : ACCESS_RENAMES;
-	for (__u32 op = OP_EXEC; op <= OP_UNIX_BIND; op++) {
+	for (__u32 op = OP_EXEC; op <= OP_UNIX_CONNECT; op++) {
 		if (p->uses & USE(op) && !p->answer.rule)
 			judge_use(number, op, why);
 	}

@@ -105,7 +105,7 @@ func TestEvasionNetwork(t *testing.T) {
 	for name := range networkEvasions() {
 		t.Run(name, func(t *testing.T) { c.test(t, name, port) })
 	}
-	printTable(t, c.rows)
+	printTable(t, c.rows, "with its steps unknown too, at")
 }
 
 // connectMarked is what a marker of the network does.

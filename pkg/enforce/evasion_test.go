@@ -83,15 +83,15 @@ func evade(name, arg string) error {
 }
 
 // row of the table of results.
-type row struct{ name, verdict, stoppedAt, without string }
+type row struct{ name, verdict, stoppedAt, beside string }
 
-func printTable(t *testing.T, rows []row) {
+func printTable(t *testing.T, rows []row, beside string) {
 	t.Helper()
 	slices.SortFunc(rows, func(a, b row) int { return strings.Compare(a.name, b.name) })
 	var b strings.Builder
-	fmt.Fprintln(&b, "| case | verdict | stopped at | with its steps unknown too, at |\n|---|---|---|---|")
+	fmt.Fprintf(&b, "| case | verdict | stopped at | %s |\n|---|---|---|---|\n", beside)
 	for _, r := range rows {
-		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.name, r.verdict, r.stoppedAt, r.without)
+		fmt.Fprintf(&b, "| %s | %s | %s | %s |\n", r.name, r.verdict, r.stoppedAt, r.beside)
 	}
 	t.Log("\n" + b.String())
 }
@@ -185,7 +185,7 @@ func (c *contest) test(t *testing.T, name, arg string) {
 	if e.steps != nil {
 		bare := without(rest, func(k event.Key) bool { return slices.Contains(e.steps, k.Op) })
 		code, denied = c.attempt(t, name, arg, event.Enforce, event.Deny, bare)
-		result.without = show(denied[max(0, len(denied)-1):], arg) // before it, what the runtime can do without
+		result.beside = show(denied[max(0, len(denied)-1):], arg) // before it, what the runtime can do without
 		if code == 0 || len(denied) == 0 {
 			t.Errorf("with no step known: error number %d, denied %v", code, denied)
 		}

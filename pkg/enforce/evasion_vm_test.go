@@ -46,7 +46,7 @@ func TestEvasion(t *testing.T) {
 					t.Run(name, func(t *testing.T) { c.test(t, name, dir) })
 				}
 			}
-			printTable(t, c.rows)
+			printTable(t, c.rows, "with its steps unknown too, at")
 			w.scope.Held = 0
 			t.Run("rules", func(t *testing.T) { testEvasionsByRules(t, w) })
 		})
