@@ -61,11 +61,28 @@ static __always_inline bool may_have_other_names(struct place *p)
 	return bpf_map_lookup_elem(&mounters, &p->subject.workload.id);
 }
 
-static __always_inline struct mnt_namespace *my_mounts(void)
+/*
+ * Whose mounts give names: those of the process's own mount namespace, and those of the first process of the container,
+ * or of init. Who makes a namespace of his own may take away in it what gave a file the name that rules know.
+ */
+static __always_inline void find_namespaces(struct place *p)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
+	struct pid *pid = BPF_CORE_READ(task, signal, pids[1]);
+	__u32 level = BPF_CORE_READ(pid, level);
+	struct upid *upid = upid_at(pid, level ? 1 : 0);
 
-	return BPF_CORE_READ(task, nsproxy, mnt_ns);
+	p->mounts[0] = BPF_CORE_READ(task, nsproxy, mnt_ns);
+	p->mounts[1] = p->mounts[0];
+	if (level || !(p->subject.workload.flags & WORKLOAD_CONTAINER))
+		p->mounts[1] = BPF_CORE_READ(upid, ns, child_reaper, nsproxy, mnt_ns);
+}
+
+static __always_inline bool gives_names(struct place *p, struct mount *mount)
+{
+	struct mnt_namespace *of = BPF_CORE_READ(mount, mnt_ns);
+
+	return of && (of == p->mounts[0] || of == p->mounts[1]);
 }
 
 #define LOST ((struct mount *)1)
@@ -89,15 +106,14 @@ static __noinline struct mount *older_mount(struct mount *mount, struct super_bl
 	return (void *)at - bpf_core_field_offset(struct mount, mnt_instance);
 }
 
-#define MOUNTS_AT_ONCE 16
-#define MOUNTS_LOOKED_AT 16384	/* of one namespace */
+#define MOUNTS_AT_ONCE 8
+#define MOUNTS_LOOKED_AT 16384	/* that give names */
 #define MOUNTS_WITHOUT_LOOP 64	/* where the kernel has no bpf_loop */
 
-/* Goes on from place->mount to an older one, of this namespace if there is such a one near. 0: there is none. */
+/* Goes on from place->mount to an older one, that gives names if there is such a one near. 0: there is none. */
 __noinline int find_older_mount(__u32 number)
 {
 	struct place *p = bpf_map_lookup_elem(&places, &number);
-	struct mnt_namespace *mine = my_mounts();
 	struct super_block *sb;
 	struct mount *mount;
 
@@ -111,7 +127,7 @@ __noinline int find_older_mount(__u32 number)
 			return 0;
 		if (mount == LOST)
 			mount = real_mount(p->mnt);	/* once more from the begin */
-		else if (BPF_CORE_READ(mount, mnt_ns) == mine)
+		else if (gives_names(p, mount))
 			break;
 	}
 	p->mount = vfs_mount(mount);
@@ -181,7 +197,7 @@ static __always_inline bool judge_by_mount(__u32 number)
 	if (!p)
 		return false;
 	mount = real_mount(p->mount);
-	if (BPF_CORE_READ(mount, mnt_ns) == my_mounts() && !write_name(number, NAME)) {
+	if (gives_names(p, mount) && !write_name(number, NAME)) {
 		judge_use(number, p->op, ACCESS_OTHER_NAME);
 		if (!p->answer.rule)
 			judge_uses_of(p);
@@ -210,6 +226,7 @@ static __always_inline void judge_by_other_names(struct place *p)
 	struct judging judging = { .number = p->number, .more = true };
 
 	p->mount = p->mnt;
+	find_namespaces(p);
 	if (can_loop) {
 		bpf_loop(MOUNTS_LOOKED_AT, judge_next, &judging, 0);
 		p->answer.unproven = judging.more;	/* who made so many hides behind them */

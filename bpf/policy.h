@@ -215,6 +215,7 @@ struct place {
 	};
 	__u32 name_len[NAMES];
 	struct vfsmount *mount;	/* by which it has those names; NULL: this process sees it so */
+	struct mnt_namespace *mounts[2];	/* whose mounts give it names */
 	__u8 has_target;	/* 1: it will have a name there */
 	struct fact_key fact;
 	struct walk walk;

@@ -1,8 +1,11 @@
 package enforce_test
 
 import (
+	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"testing"
@@ -166,11 +169,13 @@ func testOtherNames(t *testing.T, w *trial) {
 		{"read by a bind mount of all", reads(path), true},
 		{"read by a moved mount", reads(below), true},
 		{"create by a bind mount", creates, true},
+		{"read where the mount was taken away", reads("evt.path = " + dir + "/own/secret"), true},
 		{"rename a directory out of the vault", deletes, false}, // what it is called is not what is done to it
 		{"rename the vault", deletes, true},
 	} {
 		t.Run(strconv.Itoa(i)+" "+tc.deed, func(t *testing.T) {
 			renew(t, dir)
+			ownMount(t, dir)
 			w.use(t, tc.rules)
 			code, by := w.underRules(t, evasionPrefix+tc.deed, dir)
 			if tc.denied != (code != 0) || tc.denied != (by != nil) {
@@ -178,6 +183,24 @@ func testOtherNames(t *testing.T, w *trial) {
 			}
 		})
 	}
+}
+
+// ownMount is a file system with a secret.
+func ownMount(t *testing.T, dir string) {
+	t.Helper()
+	if err := errors.Join(os.Mkdir(dir+"/own", 0o755), unix.Mount("none", dir+"/own", "tmpfs", 0, ""), os.WriteFile(dir+"/own/secret", nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// readWithoutMount reads the secret of a mount by another one, in a namespace in which the first is gone.
+func readWithoutMount(dir string) error {
+	runtime.LockOSThread()
+	return inOrder(func() error { return unix.Unshare(unix.CLONE_NEWNS) },
+		func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") },
+		bind(dir, "own", "mnt"),
+		func() error { return unix.Unmount(dir+"/own", unix.MNT_DETACH) },
+		peeking(dir, "mnt/secret"))
 }
 
 // renamings change names, or read by other ones. Rules say whether that is denied.
@@ -225,17 +248,20 @@ func renamings() map[string]func(dir string) error {
 		"exchange the vault":                  do(on(exchange, "open", "vault")),
 		"exchange known directories":          do(on(exchange, "open", "bin")),
 		"read by the last of many bind mounts": func(dir string) error {
-			for range 200 {
-				if err := bind(dir, "vault", "mnt")(); err != nil {
+			last := ""
+			for i := range 100 {
+				last = fmt.Sprintf("mnt/%d", i)
+				if err := inOrder(func() error { return unix.Mkdir(dir+"/"+last, 0o755) }, bind(dir, "vault", last)); err != nil {
 					return err
 				}
 			}
-			return peek(dir + "/mnt/secret")
+			return peek(dir + "/" + last + "/secret")
 		},
 		"read by a bind mount of all": do(on(bind, ".", "mnt"), peekAt("mnt/"+vaultFile)),
 		"read by a moved mount": do(making("moved"), on(bind, "vault", "mnt"), on(func(dir, from, to string) func() error {
 			return func() error { return unix.Mount(dir+"/"+from, dir+"/"+to, "", unix.MS_MOVE, "") }
 		}, "mnt", "moved"), peekAt("moved/secret")),
-		"create by a bind mount": do(on(bind, "vault", "mnt"), making("mnt/new")),
+		"read where the mount was taken away": readWithoutMount,
+		"create by a bind mount":              do(on(bind, "vault", "mnt"), making("mnt/new")),
 	}
 }
