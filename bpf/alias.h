@@ -67,7 +67,7 @@ static __always_inline bool may_have_other_names(struct place *p)
  */
 static __always_inline void find_namespaces(struct place *p)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
+	struct task_struct *task = p->task;
 	struct pid *pid = BPF_CORE_READ(task, signal, pids[1]);
 	__u32 level = BPF_CORE_READ(pid, level);
 	struct upid *upid = upid_at(pid, level ? 1 : 0);

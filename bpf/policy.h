@@ -207,7 +207,8 @@ struct place {
 	struct dentry *to;	/* of its new name */
 	__u32 uses;		/* 1 << enum operation, as what else its new name, or that it is replaced, counts: alias.h */
 	__u8 is_replaced;	/* 1: it gets no new name, something else gets its */
-	struct linux_binprm *bprm;	/* of an execution */
+	struct file *file;	/* of an execution */
+	struct task_struct *task;	/* who does it: the current one, but for HOOK_FANOTIFY */
 
 	union {
 		struct path_key path;
@@ -287,6 +288,7 @@ static __always_inline struct place *begin_question(struct subject *s, enum oper
 	if (!p)
 		return NULL;
 	p->who = who;
+	p->task = (void *)bpf_get_current_task();
 	p->subject = *s;
 	p->op = op;
 	p->dimension = dimension_bit(op);
@@ -505,13 +507,14 @@ static __always_inline struct entry *find_fact_pattern(struct place *p)
  */
 __noinline int write_name(__u32 number, __u32 which)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
 	struct place *p = bpf_map_lookup_elem(&places, &number);
+	struct task_struct *task;
 	struct walk *w;
 	__u8 facts;
 
 	if (!p)
 		return PATH_TRUNCATED;
+	task = p->task;
 	which &= NAMES - 1;
 	w = &p->walk;
 	walk_begin(w, which == TARGET ? p->to : p->dentry, p->mount ?: p->mnt, BPF_CORE_READ(task, fs));

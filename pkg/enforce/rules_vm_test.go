@@ -23,7 +23,7 @@ import (
 
 // Rules in the kernel.
 func TestRules(t *testing.T) {
-	sensortest.OneKernel(t)
+	sensortest.OnlyOn(t, "6.12")
 	tests := map[string]func(t *testing.T, w *trial){
 		"other names": testOtherNames,
 		"deeds":       testEveryDeed, "known": testKnown, "baseline": testBesideBaseline, "kill": testKill, "manner": testManner,
