@@ -59,6 +59,7 @@ systemctl daemon-reload
 systemctl restart plumbline-agent
 until_true 60 plumbline-agent status
 [ "$(ask id)" = failed ] || fail "id ran after a restart of the agent"
+systemctl show -p CapabilityBoundingSet plumbline-agent | grep cap_bpf | grep -q cap_kill || fail "capabilities: $(systemctl show -p CapabilityBoundingSet plumbline-agent)"
 
 request logname
 until_true 30 is_told 'Workload quarantined' 'taken: its processes are stopped until '
