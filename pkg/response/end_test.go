@@ -35,7 +35,7 @@ func TestDrainProcesses(t *testing.T) {
 	if err != nil || !strings.Contains(done, "has ended after SIGTERM") {
 		t.Fatalf("%q, %v", done, err)
 	}
-	<-first.done
+	first.wait(t)
 	if got := first.read(patience); got != "bye\n" || second.hasEnded() {
 		t.Errorf("it says %q; the second has ended: %t", got, second.hasEnded())
 	}
@@ -58,7 +58,7 @@ func TestRestartOfWilling(t *testing.T) {
 	if err != nil || done != "it has ended after SIGTERM" {
 		t.Errorf("%q, %v", done, err)
 	}
-	<-p.done
+	p.wait(t)
 }
 
 // Of a container, all has to end.
@@ -74,8 +74,8 @@ func TestRestartKillsContainer(t *testing.T) {
 		if err != nil || done != "it was killed 200ms after SIGTERM" {
 			t.Errorf("%s: %q, %v", mount, done, err)
 		}
-		<-first.done
-		<-second.done
+		first.wait(t)
+		second.wait(t)
 		if twin.hasEnded() {
 			t.Errorf("%s: the twin was killed", mount)
 		}
@@ -94,12 +94,12 @@ func TestRestartSparesNewcomer(t *testing.T) {
 		_, err := e.Do(context.Background(), rule.Restart, target)
 		ended <- err
 	}()
-	<-first.done
+	first.wait(t)
 	newcomer := run(t, unwilling, dir)
 	if err := <-ended; err != nil {
 		t.Error(err)
 	}
-	<-left.done
+	left.wait(t)
 	if newcomer.hasEnded() {
 		t.Error("who came after it was killed, too")
 	}
@@ -127,7 +127,7 @@ func TestHold(t *testing.T) {
 		t.Errorf("of another cgroup: %v", err)
 	}
 	_ = in.cmd.Process.Kill()
-	<-in.done
+	in.wait(t)
 	if _, err := e.hold(target, in.pid(), start); !errors.Is(err, workload.ErrGone) {
 		t.Errorf("ended: %v", err)
 	}

@@ -83,8 +83,12 @@ func TestFreeze(t *testing.T) {
 
 // In version 1 the cgroup that stops must hold the same processes.
 func TestFreezeVersion1(t *testing.T) {
-	for name, mount := range map[string]string{"freezer": version1(t, "freezer"), "version 2": version2(t)} {
+	for name, find := range map[string]func(*testing.T) string{
+		"freezer":   func(t *testing.T) string { return version1(t, "freezer") },
+		"version 2": version2,
+	} {
 		t.Run(name, func(t *testing.T) {
+			mount := find(t)
 			pids, dir := makeCgroup(t, version1(t, "pids"), "shop"), makeCgroup(t, mount, "shop")
 			twin := makeCgroup(t, mount, "twin")
 			first, other := run(t, echo, pids, dir), run(t, echo, twin)
@@ -101,7 +105,7 @@ func TestFreezeVersion1(t *testing.T) {
 				t.Errorf("%+v, %v", all, err)
 			}
 			_ = elsewhere.cmd.Process.Kill()
-			<-elsewhere.done
+			elsewhere.wait(t)
 			if _, err := Freezers(target); err != nil {
 				t.Error(err)
 			}

@@ -143,6 +143,16 @@ func (p *program) read(limit time.Duration) string {
 	return text
 }
 
+// wait until it has ended.
+func (p *program) wait(t *testing.T) {
+	t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+		t.Fatalf("process %d goes on", p.pid())
+	}
+}
+
 func (p *program) hasEnded() bool {
 	select {
 	case <-p.done:

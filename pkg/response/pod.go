@@ -50,17 +50,20 @@ func (a *API) Drain(ctx context.Context, p Pod) (string, error) {
 	defer cancel()
 	ticker := time.NewTicker(a.Again)
 	defer ticker.Stop()
+	var refusal error
 	for {
 		err := a.requestEviction(ctx, p)
-		if err == nil {
+		switch {
+		case err == nil:
 			return "pod " + p.Namespace + "/" + p.Name + " is evicted", nil
-		}
-		if !errors.As(err, new(tooMany)) {
+		case errors.As(err, new(tooMany)):
+			refusal = err
+		case refusal == nil || ctx.Err() == nil:
 			return "", err
 		}
 		select {
 		case <-ctx.Done():
-			return "", fmt.Errorf("%w, for %s", err, a.Patience)
+			return "", fmt.Errorf("%w, for %s", refusal, a.Patience)
 		case <-ticker.C:
 		}
 	}

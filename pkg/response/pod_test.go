@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -26,6 +27,7 @@ import (
 // apiServer answers as the Kubernetes API server does, with the answers of a test one after the other.
 type apiServer struct {
 	*httptest.Server
+	mu       sync.Mutex
 	answers  []answer
 	requests []string // method, path and the parts of the body that matter
 	token    string
@@ -85,6 +87,8 @@ func (s *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "", http.StatusUnauthorized)
 		return
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	_ = os.WriteFile(s.token, []byte(strings.TrimSpace(string(want))+"x\n"), 0o600) // the next request needs the next token
 	s.requests = append(s.requests, r.Method+" "+r.URL.Path+" "+body.APIVersion+" "+body.Kind+" "+
 		body.Metadata.Namespace+"/"+body.Metadata.Name+" uid="+body.DeleteOptions.Preconditions.UID+body.Preconditions.UID)
@@ -146,6 +150,8 @@ func TestBudgetStays(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "Cannot evict pod as it would violate the pod's disruption budget") || !strings.Contains(err.Error(), "for 200ms") {
 		t.Error(err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if n := len(s.requests); n < 2 || n > 11 {
 		t.Errorf("%d requests", n)
 	}

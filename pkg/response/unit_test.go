@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,8 +16,22 @@ import (
 // manager answers on a real bus as systemd's does. It ends each job at once, with one result.
 type manager struct {
 	conn   *dbus.Conn
+	mu     sync.Mutex
 	result string
 	asked  []string
+}
+
+// answer with a result from now on; "": a job does not end.
+func (m *manager) answer(result string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.result, m.asked = result, nil
+}
+
+func (m *manager) wasAsked() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return strings.Join(m.asked, ", ")
 }
 
 const (
@@ -26,6 +41,8 @@ const (
 )
 
 func (m *manager) job(verb, unit, mode string) (dbus.ObjectPath, *dbus.Error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.asked = append(m.asked, verb+" "+unit+" "+mode)
 	if unit != "shop.service" {
 		return "", dbus.NewError("org.freedesktop.systemd1.NoSuchUnit", []any{"Unit " + unit + " not loaded."})
@@ -89,7 +106,7 @@ func TestUnits(t *testing.T) {
 		{"stop", "shop.service", "canceled", "", "systemd says of its job: canceled"},
 		{"stop", "gone.service", "", "", "stop unit: Unit gone.service not loaded."},
 	} {
-		m.result, m.asked = tc.result, nil
+		m.answer(tc.result)
 		do := stopUnit
 		if tc.verb == "restart" {
 			do = restartUnit
@@ -98,11 +115,11 @@ func TestUnits(t *testing.T) {
 		if done != tc.done || (err == nil) != (tc.err == "") || err != nil && err.Error() != tc.err {
 			t.Errorf("%+v: %q, %v", tc, done, err)
 		}
-		if got, want := strings.Join(m.asked, ", "), tc.verb+" "+tc.unit+" replace"; got != want {
+		if got, want := m.wasAsked(), tc.verb+" "+tc.unit+" replace"; got != want {
 			t.Errorf("asked to %s, want %s", got, want)
 		}
 	}
-	m.result = "" // its job takes longer than we wait
+	m.answer("") // its job takes longer than we wait
 	ctx, cancel := context.WithTimeout(ctx, aWhile)
 	defer cancel()
 	begin := time.Now()
