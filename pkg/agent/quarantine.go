@@ -81,7 +81,8 @@ func (q *quarantines) Has(name string) bool {
 	return slices.ContainsFunc(q.all, func(k Quarantine) bool { return k.Workload == name })
 }
 
-// Begin stops a workload. It is written down first: whatever becomes of this agent, somebody can let it go.
+// Begin stops a workload. It is written down first: whatever becomes of this agent, somebody can let it go. It was done
+// also if the error is ErrStopping.
 func (q *quarantines) Begin(ctx context.Context, k Quarantine, isPaused func() bool) error {
 	q.doing.Lock()
 	defer q.doing.Unlock()
@@ -91,9 +92,13 @@ func (q *quarantines) Begin(ctx context.Context, k Quarantine, isPaused func() b
 	if err := q.set(append(q.List(), k)); err != nil {
 		return errors.Join(err, q.forget(k))
 	}
+	var stopping error
 	for i, c := range k.Cgroups {
 		err := c.Freeze(ctx)
-		if err == nil || errors.Is(err, response.ErrStopping) {
+		if errors.Is(err, response.ErrStopping) {
+			stopping, err = err, nil
+		}
+		if err == nil {
 			continue
 		}
 		for _, begun := range k.Cgroups[:i+1] {
@@ -101,7 +106,7 @@ func (q *quarantines) Begin(ctx context.Context, k Quarantine, isPaused func() b
 		}
 		return errors.Join(err, q.forget(k))
 	}
-	return nil
+	return stopping
 }
 
 func (q *quarantines) forget(k Quarantine) error {
@@ -168,7 +173,11 @@ func (a *Agent) quarantine(ctx context.Context, j job, t response.Target) (strin
 		k.Until = k.Since.Add(limit)
 		until = "until " + k.Until.Format(time.RFC3339)
 	}
-	if err := a.responder.quarantines.Begin(ctx, k, a.isPaused); err != nil {
+	err = a.responder.quarantines.Begin(ctx, k, a.isPaused)
+	switch {
+	case errors.Is(err, response.ErrStopping):
+		return "its processes are stopped " + until + "; " + err.Error(), nil
+	case err != nil:
 		return "", err
 	}
 	return "its processes are stopped " + until, nil

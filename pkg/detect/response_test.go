@@ -8,6 +8,39 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/rule"
 )
 
+// A rule about alerts may ask for a response, when its window is full.
+func TestChainResponds(t *testing.T) {
+	set, problems := rule.Load(rule.File{Name: "r.yaml", Data: []byte(`
+- rule: first
+  desc: d
+  condition: evt.operation = read and evt.path = /etc/shadow
+  output: x
+  priority: error
+- rule: chain
+  desc: d
+  condition: evt.type = alert and alert.rule = first
+  output: x
+  priority: critical
+  source: internal
+  action: quarantine
+  mode: enforce
+  window: {count: 2, within: 10m}
+`)})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	d := New(Config{Ruleset: set, Wall: wall})
+	var got string
+	for range 2 {
+		for _, a := range d.Observe(access(event.OpRead, "/etc/shadow", event.Allow), subject(), nil) {
+			got += fmt.Sprint(a.Rule, " ", a.Detail.Action, " ", a.Detail.Outcome, ";")
+		}
+	}
+	if want := "first  ;first  ;chain quarantine ;"; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
 // A rule that asks for a response has its own alert whatever the kernel did, which carries the action; unless its mode is
 // enforce, the alert says that nothing comes of it. Other alerts have no outcome.
 func TestResponses(t *testing.T) {

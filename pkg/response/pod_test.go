@@ -22,6 +22,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/plumbline-io/plumbline/pkg/rule"
+	"github.com/plumbline-io/plumbline/pkg/workload"
 )
 
 // apiServer answers as the Kubernetes API server does, with the answers of a test one after the other.
@@ -200,5 +203,31 @@ func TestInCluster(t *testing.T) {
 	api, err := InCluster(get)
 	if err != nil || api.URL != "https://"+net.JoinHostPort("fd00::1", "443") || api.TokenFile != "/var/run/secrets/kubernetes.io/serviceaccount/token" {
 		t.Errorf("%+v, %v", api, err)
+	}
+}
+
+// A container of a pod is drained and evicted with its pod, known by the names of the runtime and the UID of its cgroup.
+func TestContainerOfPod(t *testing.T) {
+	s, api := newAPIServer(t)
+	dir := makeCgroup(t, version2(t), containerName)
+	p, target := run(t, willing, dir), target(t, dir)
+	target.PodUID = "u-1"
+	e := executor()
+	e.API = func() (*API, error) { return api, nil }
+	e.Pod = func(id string) (workload.Info, bool) {
+		return workload.Info{Pod: "shop-0", Namespace: "prod", PodUID: "of another time"}, id == strings.Repeat("1", 64)
+	}
+	s.answers = []answer{{201, evicted}, {429, refused}, {200, deleted}}
+	if done, err := e.Do(context.Background(), rule.Drain, target); err != nil || done != "pod prod/shop-0 is evicted" {
+		t.Errorf("drain: %q, %v", done, err)
+	}
+	if done, err := e.Do(context.Background(), rule.Evict, target); err != nil || done != "pod prod/shop-0 is deleted: its budget refused an eviction" {
+		t.Errorf("evict: %q, %v", done, err)
+	}
+	if want := []string{post, post, remove}; !slices.Equal(s.requests, want) {
+		t.Errorf("asked for\n%s", strings.Join(s.requests, "\n"))
+	}
+	if p.hasEnded() {
+		t.Error("its process was ended by us")
 	}
 }
