@@ -50,7 +50,6 @@ before=$(systemctl show -p MainPID --value shop)
 request whoami
 until_true 30 is_told 'Workload restarted' 'taken: systemd has done it'
 [ "$(systemctl show -p MainPID --value shop)" != "$before" ] || fail "the unit was not started anew"
-[ "$(ask uname)" = ran ] || fail "a program of the baseline was stopped after the unit was started anew"
 
 # The mode outlives a restart of the agent. To stop a unit it needs more rights than its own unit has.
 mkdir /etc/systemd/system/plumbline-agent.service.d
@@ -64,10 +63,8 @@ systemctl show -p CapabilityBoundingSet plumbline-agent | grep cap_bpf | grep -q
 request logname
 until_true 30 is_told 'Workload quarantined' 'taken: its processes are stopped until '
 grep -q 'frozen 1' /sys/fs/cgroup/system.slice/shop.service/cgroup.events || fail "the unit was not stopped"
-plumbline-agent status | grep -q 'QUARANTINED: shop.service' || fail "status does not tell: $(plumbline-agent status)"
 plumbline-agent release shop.service
 until_true 30 test -e /run/shop/answer
-[ "$(ask uname)" = ran ] || fail "a program of the baseline was stopped after the release"
 
 # Enforcement outlives the agent, and ends when somebody says so.
 systemctl stop plumbline-agent
