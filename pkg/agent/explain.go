@@ -91,7 +91,7 @@ func ExplainAlert(a alert.Alert) AlertExplanation {
 		x.Decided = fmt.Sprintf("a person: %v", a.Fields["plumbline.reason"])
 	case a.Source == detect.InternalSource:
 		x.Decided = "the agent, of itself: " + a.Output
-	case d.Action != "" && d.Verdict == event.Deny.String():
+	case (d.Action == rule.Deny.String() || d.Action == rule.Kill.String()) && d.Verdict == event.Deny.String():
 		x.Decided = fmt.Sprintf("the kernel, at %s: the rule %q denies it", d.Hook, a.Rule)
 		if d.Why != "" {
 			x.Decided += ", because of another name: " + d.Why
