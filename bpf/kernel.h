@@ -111,6 +111,10 @@ struct cgroup {
 	struct cgroup_root *root;
 };
 
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+};
+
 struct css_set {
 	struct cgroup_subsys_state *subsys[16];
 	struct cgroup *dfl_cgrp;
@@ -378,6 +382,7 @@ struct task_struct {
 	struct mm_struct *mm;
 	struct fs_struct *fs;
 	struct files_struct *files;
+	struct nsproxy *nsproxy;
 	struct css_set *cgroups;
 	const struct cred *cred;
 	struct nameidata *nameidata;	/* while a path is looked up */

@@ -356,6 +356,12 @@ static __always_inline bool is_starting(void)
 	       BPF_CORE_READ(parent, mm, exe_file) == BPF_CORE_READ(task, mm, exe_file);
 }
 
+/* Whether this is still the work of who starts the workload, and not the workload's. What is executed then is its own. */
+static __always_inline bool is_set_up(struct place *p)
+{
+	return p->op != OP_EXEC && (is_runtime(&p->subject) || is_starting());
+}
+
 /* The only place that knows allow and deny. */
 static __always_inline void decide_unknown(struct place *p, void *entries, void *told, void *key)
 {
@@ -363,8 +369,8 @@ static __always_inline void decide_unknown(struct place *p, void *entries, void 
 	struct tally *tally = tally_of(w->id);
 	struct answer *a = &p->answer;
 
-	if (p->op != OP_EXEC && is_starting()) {
-		a->verdict = VERDICT_ALLOW;	/* allow: init's, not the unit's */
+	if (is_set_up(p)) {
+		a->verdict = VERDICT_ALLOW;	/* allow: init's or a runtime's, not the workload's */
 		return;
 	}
 	if (w->mode == MODE_LEARN) {
@@ -525,8 +531,8 @@ static __always_inline void obey(struct place *p)
 	p->answer.wanted = p->asked.watch != 0;
 	if (!may_be_denied(&p->asked) || !(p->subject.workload.flags & WORKLOAD_PROTECTED) || bpf_ktime_get_ns() < paused_until)
 		return;
-	if (p->op != OP_EXEC && is_starting())
-		return;			/* init's, not the unit's */
+	if (is_set_up(p))
+		return;			/* as in decide_unknown */
 	judge_all(p);
 }
 
@@ -756,7 +762,7 @@ static __always_inline int verdict_of(struct answer *a)
 static __always_inline bool is_denied(int verdict, struct subject *s)
 {
 	if ((verdict & VERDICT_BITS) == VERDICT_UNPROVEN)
-		return s->workload.mode == MODE_ENFORCE || s->workload.flags & WORKLOAD_PROTECTED;
+		return (s->workload.mode == MODE_ENFORCE || s->workload.flags & WORKLOAD_PROTECTED) && !is_runtime(s);
 	return (verdict & VERDICT_BITS) >= VERDICT_DENY;
 }
 
