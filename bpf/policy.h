@@ -158,8 +158,9 @@ struct answer {
 	int verdict;		/* enum verdict */
 	__u32 rule;		/* that denies it */
 	__u32 repeated;
-	__u8 known;		/* these five are 0 or 1 */
+	__u8 known;		/* these six are 0 or 1 */
 	__u8 in_baseline;
+	__u8 set_up;		/* the baseline does not know it, and it is the work of who starts the workload */
 	__u8 news;		/* to be told to the agent */
 	__u8 wanted;		/* by a rule, whatever the baseline says */
 	__u8 kill;		/* and not only denied */
@@ -371,6 +372,7 @@ static __always_inline void decide_unknown(struct place *p, void *entries, void 
 
 	if (is_set_up(p)) {
 		a->verdict = VERDICT_ALLOW;	/* allow: init's or a runtime's, not the workload's */
+		a->set_up = true;
 		return;
 	}
 	if (w->mode == MODE_LEARN) {
@@ -697,7 +699,7 @@ static __always_inline void tell_access(struct place *p)
 	e->device = p->device;
 	e->operation = p->op;
 	e->repeated = p->answer.repeated;
-	e->flags = p->answer.in_baseline ? ACCESS_KNOWN : 0;
+	e->flags = (p->answer.in_baseline ? ACCESS_KNOWN : 0) | (p->answer.set_up ? ACCESS_SET_UP : 0);
 	read_capabilities(&e->capabilities, task);
 	bpf_core_read_str(e->comm, sizeof(e->comm), &task->comm);
 	if (bpf_ringbuf_output(&events, e, bytes, BPF_RB_FORCE_WAKEUP))

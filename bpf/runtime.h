@@ -7,11 +7,11 @@
  * of memory, and executes the container's program last. Until then it is the runtime's: marked, neither denied
  * anything nor learnt from.
  *
- * A process is marked if it comes from outside of every container: if its parent is there, and
+ * A process is marked if it and its parent come from outside of every container, and
  *  - it still runs the parent's program, as what was forked and has executed nothing does (crun, youki), or
- *  - somebody else who is outside moves it, and it has the parent's mounts (runc: its parent or systemd moves it).
- * A container's process has a parent in the container, or, if it is the first one there or was left behind, another
- * program and other mounts than its parent, and moves itself.
+ *  - somebody else who is outside moves it (runc: its parent or systemd).
+ * After the move nobody knows where it came from. Then it has to have its parent's mounts, too: who is in a container,
+ * and whose parent is not, is the first one there, or was left behind, and has others.
  */
 
 /* Key: tgid. Value: start_ticks, so that a later process of the same pid has no mark. Linux 5.10 has no task storage. */
@@ -64,6 +64,15 @@ static __always_inline struct task_struct *host_init(struct task_struct *task)
 	return BPF_CORE_READ(upid, ns, child_reaper);
 }
 
+/* Whether the agent has said that a cgroup is a container's. */
+static __always_inline bool is_in_container(struct task_struct *task)
+{
+	__u64 cgroup = task_cgroup_id(task);
+	struct workload *w = bpf_map_lookup_elem(&workloads, &cgroup);
+
+	return w && w->flags & WORKLOAD_CONTAINER;
+}
+
 /*
  * Whether a task is in no container. If the agent has not read of its cgroup yet, that may be one; who has the
  * host's mounts is not in it.
@@ -88,20 +97,24 @@ static __always_inline bool is_same_program(struct task_struct *a, struct task_s
 	return program && program == BPF_CORE_READ(b, mm, exe_file);
 }
 
-static __always_inline bool comes_from_runtime(struct task_struct *task)
+/* moved: the task is in the container's cgroup already. */
+static __always_inline bool comes_from_runtime(struct task_struct *task, bool moved)
 {
 	struct task_struct *mover = (void *)bpf_get_current_task();
 	struct task_struct *parent = BPF_CORE_READ(task, real_parent);
 
+	if (!moved && is_in_container(task))
+		return false;
 	if (!is_outside(parent))
 		return false;
 	if (is_same_program(task, parent))
 		return true;
-	return BPF_CORE_READ(mover, tgid) != BPF_CORE_READ(task, tgid) && is_outside(mover) &&
-	       mounts_of(task) == mounts_of(parent);
+	if (BPF_CORE_READ(mover, tgid) == BPF_CORE_READ(task, tgid) || !is_outside(mover))
+		return false;
+	return !moved || mounts_of(task) == mounts_of(parent);
 }
 
-static __always_inline void on_attach_task(struct cgroup *to, struct task_struct *task)
+static __always_inline void on_attach_task(struct cgroup *to, struct task_struct *task, bool moved)
 {
 	__u64 id = BPF_CORE_READ(to, kn, id);
 	struct workload *w;
@@ -109,7 +122,7 @@ static __always_inline void on_attach_task(struct cgroup *to, struct task_struct
 	if ((__u32)BPF_CORE_READ(to, root, hierarchy_id) != hierarchy_id)
 		return;
 	w = bpf_map_lookup_elem(&workloads, &id);
-	if (w && w->flags & MAY_BE_CONTAINER && comes_from_runtime(task))
+	if (w && w->flags & MAY_BE_CONTAINER && comes_from_runtime(task, moved))
 		mark_runtime(task);
 }
 
@@ -117,7 +130,7 @@ static __always_inline void on_attach_task(struct cgroup *to, struct task_struct
 SEC("fentry/cgroup_attach_task")
 int BPF_PROG(runtime_attach, struct cgroup *to, struct task_struct *task)
 {
-	on_attach_task(to, task);
+	on_attach_task(to, task, false);
 	return 0;
 }
 
@@ -125,7 +138,7 @@ int BPF_PROG(runtime_attach, struct cgroup *to, struct task_struct *task)
 SEC("tp_btf/cgroup_attach_task")
 int BPF_PROG(runtime_attached, struct cgroup *to, const char *path, struct task_struct *task)
 {
-	on_attach_task(to, task);
+	on_attach_task(to, task, true);
 	return 0;
 }
 

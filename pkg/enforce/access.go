@@ -58,6 +58,7 @@ const (
 	pathDetached  = 4
 	detailTold    = 1 << 31
 	accessKnown   = 1
+	accessSetUp   = 2
 )
 
 func decodeAccess(raw []byte, ev *event.Event) error {
@@ -74,7 +75,7 @@ func decodeAccess(raw []byte, ev *event.Event) error {
 	a := event.AccessInfo{
 		Start: r.StartTicks, Inode: r.Inode, Device: r.Device, Repeated: r.Repeated,
 		Partial: r.PathFacts&pathTruncated != 0, Unlinked: r.PathFacts&pathUnlinked != 0, Detached: r.PathFacts&pathDetached != 0,
-		Known:        r.Flags&accessKnown != 0,
+		Known: r.Flags&accessKnown != 0, SetUp: r.Flags&accessSetUp != 0,
 		Capabilities: event.Capabilities{Permitted: r.Permitted, Effective: r.Effective, Inheritable: r.Inheritable, Known: true},
 	}
 	switch {
