@@ -46,7 +46,7 @@ func (manyBaselines) SetAside(string) error                              { retur
 
 // 4,096 workloads have a mode of their own each, under one set of programs.
 func TestManyWorkloads(t *testing.T) {
-	sensortest.OneKernel(t)
+	sensortest.OnlyOn(t, "6.12")
 	scope := sensortest.NewScope(t)
 	e, err := enforce.Open(scope.Shared, enforce.Config{})
 	if err != nil {

@@ -24,7 +24,7 @@ func (p *Profile) Allow(k event.Key, at time.Time) (added bool, err error) {
 	if _, e := p.find(k); e != nil {
 		return false, nil
 	}
-	if !p.insert(k, entry{first: momentOf(at), last: momentOf(at)}) {
+	if !p.insert(k, entry{first: secondOf(at), last: secondOf(at)}) {
 		return false, fmt.Errorf("allow %s in baseline of %q: it is full: %d entries or %d bytes", k, p.workload, MaxEntries, MaxBytes)
 	}
 	p.settle()

@@ -50,7 +50,7 @@ type Profile struct {
 	mode           event.Mode
 	force          string // why it was promoted although it was not ready
 	frozen         bool
-	entries        map[event.Key]*entry
+	entries        entries
 	below          map[event.Key]event.Key // the patterns of paths, by the directory with its slash
 	bytes          int                     // of all paths
 
@@ -62,28 +62,10 @@ type Profile struct {
 	steppedDown event.Dimensions // which are audited although the mode is enforce
 }
 
-// entry is what is known about one key.
-type entry struct {
-	count       uint64
-	first, last moment
-	changed     moment // of an executable: ctime of its file on this node
-	partial     bool   // seen running, its start was not observed
-}
-
-// fold adds what is known about the same key, or one that this one stands for.
-func (e *entry) fold(other *entry) {
-	e.count += other.count
-	e.partial = e.partial && other.partial
-	e.first, e.last = min(e.first, other.first), max(e.last, other.last)
-	if e.changed != other.changed {
-		e.changed = 0 // of another node
-	}
-}
-
 // NoteFile takes note of when an executable's file was changed last, as its node's file system says, and
 // returns what was noted before: zero if nothing was, or if the key is not listed.
 func (p *Profile) NoteFile(k event.Key, changed time.Time) (before time.Time) {
-	e := p.entries[k]
+	e := p.entries.get(k)
 	if e == nil {
 		return time.Time{}
 	}
@@ -95,18 +77,14 @@ func (p *Profile) NoteFile(k event.Key, changed time.Time) (before time.Time) {
 func New(workload, kind string, held event.Dimensions) *Profile {
 	return &Profile{
 		workload: workload, kind: kind, held: held, mode: event.Learn,
-		entries: map[event.Key]*entry{}, below: map[event.Key]event.Key{},
+		entries: newEntries(0, 0), below: map[event.Key]event.Key{},
 	}
 }
 
 // Clone is an independent copy.
 func (p *Profile) Clone() *Profile {
 	c := *p
-	c.entries, c.below = make(map[event.Key]*entry, len(p.entries)), maps.Clone(p.below)
-	for k, e := range p.entries {
-		copied := *e
-		c.entries[k] = &copied
-	}
+	c.entries, c.below = p.entries.clone(), maps.Clone(p.below)
 	return &c
 }
 
@@ -132,7 +110,7 @@ func (p *Profile) Hold(dims event.Dimensions) error {
 		return fmt.Errorf("change dimensions of baseline of %q: it is promoted or frozen: demote it first", p.workload)
 	}
 	p.held = dims
-	for k := range p.entries {
+	for k := range p.entries.all() {
 		if !dims.Has(k.Op.Dimension()) {
 			p.remove(k)
 		}
@@ -167,12 +145,12 @@ func (p *Profile) Observe(ev *event.Event, at time.Time) Outcome {
 // like a pattern is refused, because a file may well be called "**": patterns come from Parse and
 // Generalise.
 func (p *Profile) Add(k event.Key, partial bool, at time.Time) Outcome {
-	return p.add(k, entry{partial: partial, count: 1, first: momentOf(at), last: momentOf(at)}, p.learning())
+	return p.add(k, entry{partial: partial, count: 1, first: secondOf(at), last: secondOf(at)}, p.learning())
 }
 
 // AddLate is Add of a key that was seen before a promotion, and is told only now.
 func (p *Profile) AddLate(k event.Key, at time.Time) Outcome {
-	return p.add(k, entry{count: 1, first: momentOf(at), last: momentOf(at)}, !p.frozen)
+	return p.add(k, entry{count: 1, first: secondOf(at), last: secondOf(at)}, !p.frozen)
 }
 
 func (p *Profile) add(k event.Key, seen entry, learning bool) Outcome {
@@ -205,11 +183,11 @@ func (p *Profile) add(k event.Key, seen entry, learning bool) Outcome {
 
 // insert adds a key that is valid and not there yet, if there is room.
 func (p *Profile) insert(k event.Key, e entry) bool {
-	if len(p.entries) >= MaxEntries || p.bytes+len(k.Path) > MaxBytes {
+	if p.entries.len() >= MaxEntries || p.bytes+len(k.Path) > MaxBytes {
 		return false
 	}
 	k.Path = strings.Clone(k.Path)
-	p.entries[k] = &e
+	p.entries.set(k, &e)
 	p.bytes += len(k.Path)
 	if isPattern(k.Path) {
 		p.below[event.Key{Op: k.Op, Path: directory(k.Path)}] = k
@@ -218,7 +196,7 @@ func (p *Profile) insert(k event.Key, e entry) bool {
 }
 
 func (p *Profile) remove(k event.Key) {
-	delete(p.entries, k)
+	p.entries.remove(k)
 	p.bytes -= len(k.Path)
 	if isPattern(k.Path) {
 		delete(p.below, event.Key{Op: k.Op, Path: directory(k.Path)})
@@ -298,15 +276,15 @@ func (p *Profile) StepDown(dims event.Dimensions) { p.steppedDown |= dims }
 func (p *Profile) SteppedDown() event.Dimensions { return p.steppedDown }
 
 // Has says whether exactly this key is listed.
-func (p *Profile) Has(k event.Key) bool { return p.entries[k] != nil }
+func (p *Profile) Has(k event.Key) bool { return p.entries.get(k) != nil }
 
 // Len is the number of entries.
-func (p *Profile) Len() int { return len(p.entries) }
+func (p *Profile) Len() int { return p.entries.len() }
 
 // Count is the number of entries of a dimension.
 func (p *Profile) Count(d event.Dimension) int {
 	n := 0
-	for k := range p.entries {
+	for k := range p.entries.all() {
 		if k.Op.Dimension() == d {
 			n++
 		}
@@ -317,7 +295,7 @@ func (p *Profile) Count(d event.Dimension) int {
 // Partial is the number of entries that only processes made whose start was not observed.
 func (p *Profile) Partial() int {
 	n := 0
-	for _, e := range p.entries {
+	for _, e := range p.entries.all() {
 		if e.partial {
 			n++
 		}
@@ -327,8 +305,8 @@ func (p *Profile) Partial() int {
 
 // Keys lists the entries in the order of the text form.
 func (p *Profile) Keys() []event.Key {
-	keys := make([]event.Key, 0, len(p.entries))
-	for k := range p.entries {
+	keys := make([]event.Key, 0, p.entries.len())
+	for k := range p.entries.all() {
 		keys = append(keys, k)
 	}
 	slices.SortFunc(keys, compare)

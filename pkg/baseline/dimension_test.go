@@ -175,7 +175,7 @@ func list(t testing.TB, keys ...event.Key) *Profile {
 	t.Helper()
 	p := New("w", "unit", event.AllDimensions)
 	for i, k := range keys {
-		if err := check(k); err != nil || !p.insert(k, entry{count: 1, partial: i%5 == 3, first: momentOf(noon), last: momentOf(noon)}) {
+		if err := check(k); err != nil || !p.insert(k, entry{count: 1, partial: i%5 == 3, first: secondOf(noon), last: secondOf(noon)}) {
 			t.Fatalf("insert %s: %v", k, err)
 		}
 	}
@@ -307,7 +307,7 @@ observed:
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Held() != execOnly || p.Mode() != event.Enforce || p.runs != 2 || p.entries[binary("/bin/a")].count != 7 {
+	if p.Held() != execOnly || p.Mode() != event.Enforce || p.runs != 2 || p.entries.get(binary("/bin/a")).count != 7 {
 		t.Errorf("read as\n%s", p.Marshal())
 	}
 	if !p.Allows(on(event.OpRead, "/x")) || p.Allows(binary("/bin/b")) {
@@ -427,7 +427,7 @@ func TestAllows(t *testing.T) {
 	if got := p.Add(on(event.OpRead, "/var/log/x"), false, noon); got != Known || p.Len() != before {
 		t.Errorf("learnt %d what a pattern stands for", got)
 	}
-	if e := p.entries[on(event.OpRead, "/var/log/**")]; e.count != 2 {
+	if e := p.entries.get(on(event.OpRead, "/var/log/**")); e.count != 2 {
 		t.Errorf("the pattern counts %d", e.count)
 	}
 }
@@ -454,7 +454,7 @@ func TestMergePatterns(t *testing.T) {
 			if err := p.Merge(order[1]); err != nil {
 				t.Fatal(err)
 			}
-			if e := p.entries[on(event.OpRead, "/tmp/**")]; p.Len() != 1 || e.count != 3 {
+			if e := p.entries.get(on(event.OpRead, "/tmp/**")); p.Len() != 1 || e.count != 3 {
 				t.Errorf("merged:\n%s", p.Marshal())
 			}
 			if news := name == "into narrow"; p.novelty != news {

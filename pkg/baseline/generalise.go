@@ -78,19 +78,19 @@ func (p *Profile) patterns(reasons map[event.Key]string) *Profile {
 
 // replace lets one entry stand for others, if there is room.
 func (p *Profile) replace(from []event.Key, to event.Key) bool {
-	into := p.entries[to]
+	into := p.entries.get(to)
 	if into == nil {
 		// The new entry takes the place of the first one.
-		first := *p.entries[from[0]]
+		first := *p.entries.get(from[0])
 		p.remove(from[0])
 		if !p.insert(to, first) {
 			p.insert(from[0], first)
 			return false
 		}
-		into, from = p.entries[to], from[1:]
+		into, from = p.entries.get(to), from[1:]
 	}
 	for _, k := range from {
-		into.fold(p.entries[k])
+		into.fold(p.entries.get(k))
 		p.remove(k)
 	}
 	return true

@@ -147,7 +147,7 @@ func TestGeneralise(t *testing.T) {
 
 func counted(p *Profile) uint64 {
 	var n uint64
-	for _, e := range p.entries {
+	for _, e := range p.entries.all() {
 		n += e.count
 	}
 	return n
@@ -199,7 +199,7 @@ func TestGeneraliseProperties(t *testing.T) {
 		}
 		p := New("w", "unit", event.AllDimensions)
 		for k := range keys {
-			p.insert(k, entry{count: 1, first: momentOf(noon), last: momentOf(noon)})
+			p.insert(k, entry{count: 1, first: secondOf(noon), last: secondOf(noon)})
 		}
 		again := p.Clone()
 		told := fmt.Sprint(p.Generalise())

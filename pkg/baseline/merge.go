@@ -49,16 +49,16 @@ func (p *Profile) Merge(other *Profile) error {
 	for _, k := range added {
 		bytes += len(k.Path)
 	}
-	if len(p.entries)+len(added) > MaxEntries || bytes > MaxBytes {
+	if p.entries.len()+len(added) > MaxEntries || bytes > MaxBytes {
 		return fmt.Errorf("merge baselines of %q: more than %d entries or %d bytes", p.workload, MaxEntries, MaxBytes)
 	}
-	for k, theirs := range other.entries {
+	for k, theirs := range other.entries.all() {
 		if _, ours := p.find(k); ours != nil {
 			ours.fold(theirs)
 		}
 	}
 	for _, k := range added {
-		p.insert(k, *other.entries[k])
+		p.insert(k, *other.entries.get(k))
 	}
 	p.settle()
 	p.full |= other.full

@@ -32,7 +32,7 @@ func (p *Profile) Allows(k event.Key) bool {
 
 // find returns the narrowest entry that allows a key, nil if none does.
 func (p *Profile) find(k event.Key) (event.Key, *entry) {
-	if e := p.entries[k]; e != nil {
+	if e := p.entries.get(k); e != nil {
 		return k, e
 	}
 	return p.wider(k)
@@ -53,7 +53,7 @@ func (p *Profile) wider(k event.Key) (event.Key, *entry) {
 		}
 		dir = dir[:i+1]
 		if by, ok := p.below[event.Key{Op: k.Op, Path: dir}]; ok && by != k && len(dir) < len(k.Path) {
-			return by, p.entries[by]
+			return by, p.entries.get(by)
 		}
 	}
 }
@@ -63,7 +63,7 @@ func (p *Profile) widerAddress(k event.Key) (event.Key, *entry) {
 	by := k
 	for {
 		for _, by.Port = range [...]uint16{k.Port, 0} {
-			if e := p.entries[by]; e != nil && by != k {
+			if e := p.entries.get(by); e != nil && by != k {
 				return by, e
 			}
 		}
@@ -77,7 +77,7 @@ func (p *Profile) widerAddress(k event.Key) (event.Key, *entry) {
 
 // settle removes the entries that wider ones stand for, and counts them there.
 func (p *Profile) settle() {
-	for k, e := range p.entries {
+	for k, e := range p.entries.all() {
 		if _, into := p.wider(k); into != nil {
 			into.fold(e)
 			p.remove(k)

@@ -222,7 +222,7 @@ func (r *reader) counts(p *Profile, n *yaml.Node, field string, seen map[*entry]
 		return
 	}
 	k, err := ParseKey(text)
-	e := p.entries[k]
+	e := p.entries.get(k)
 	switch {
 	case err != nil:
 		r.fail(n, "observed: %v", err)
@@ -233,6 +233,6 @@ func (r *reader) counts(p *Profile, n *yaml.Node, field string, seen map[*entry]
 	default:
 		seen[e] = true
 		r.decode(m["count"], &e.count)
-		e.first, e.last, e.changed = r.moment(m["first"]), r.moment(m["last"]), r.moment(m["changed"])
+		e.first, e.last, e.changed = r.second(m["first"]), r.second(m["last"]), r.moment(m["changed"])
 	}
 }

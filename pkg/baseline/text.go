@@ -103,9 +103,9 @@ func (p *Profile) MarshalDigest() (text []byte, digest string) {
 	o := observed{Runs: p.runs, Novelty: p.novelty, Last: seconds(p.lastNovelty)}
 	o.Full, o.Stepped = dimensionList(p.full), dimensionList(p.steppedDown)
 	for _, k := range keys {
-		e := p.entries[k]
+		e := p.entries.get(k)
 		o.Entries = append(o.Entries, observedEntry{
-			Key: k.String(), Count: e.count, First: seconds(e.first.Time()), Last: seconds(e.last.Time()), Changed: e.changed.Time(),
+			Key: k.String(), Count: e.count, First: e.first.Time(), Last: e.last.Time(), Changed: e.changed.Time(),
 		})
 	}
 	digest = digestOf(canonical)
@@ -125,7 +125,7 @@ func (p *Profile) head() string {
 	text := fmt.Sprintf(`# What this workload has been seen to do. A section that is missing is neither learnt nor enforced.
 # Coverage: %s: runs %d, entries %d, of them partial (their process was running already) %d.
 # Something new was learnt last: %s.
-`, coverage, p.runs, len(p.entries), partial, news)
+`, coverage, p.runs, p.entries.len(), partial, news)
 	if p.held.Has(event.DimSyscalls) {
 		text += "# System calls are not enforced by Plumbline: plumbline-agent baseline seccomp makes a filter of them.\n"
 	}
@@ -157,7 +157,7 @@ func (p *Profile) canonical(keys []event.Key) document {
 		Mode: p.mode.String(), Forced: p.force, Frozen: p.frozen, sections: emptySections(p.held),
 	}
 	for _, k := range keys {
-		d.add(k, p.entries[k].partial)
+		d.add(k, p.entries.get(k).partial)
 	}
 	return d
 }

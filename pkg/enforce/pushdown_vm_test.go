@@ -114,7 +114,7 @@ type told struct {
 // Of what a baseline knows, only that leaves the kernel which a rule of the catalogue can match: exactly that,
 // and the rules find in it what they find where every operation that any of them asks about is told.
 func TestPushdown(t *testing.T) {
-	sensortest.OneKernel(t)
+	sensortest.OnlyOn(t, "6.12")
 	w := pushdownTrial(t)
 	shipped := shippedRules(t)
 	dir := t.TempDir()

@@ -23,7 +23,7 @@ import (
 
 // Rules in the kernel.
 func TestRules(t *testing.T) {
-	sensortest.OneKernel(t)
+	sensortest.OnlyOn(t, "6.12")
 	tests := map[string]func(t *testing.T, w *trial){
 		"deeds": testEveryDeed, "known": testKnown, "baseline": testBesideBaseline, "kill": testKill, "manner": testManner,
 		"reload": testReload(""), "reload by actor": testReload(" and not proc.aname in (nobody, nowhere) and not basename(proc.exepath) = nobody"),

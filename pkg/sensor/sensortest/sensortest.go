@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -87,12 +88,12 @@ func ByHand(t testing.TB) {
 	}
 }
 
-// OneKernel skips in all guests of the matrix but that of Linux 6.12: what takes minutes under emulation, and does
-// not depend on more of the kernel than other tests. vmrun runs it on any kernel.
-func OneKernel(t testing.TB) {
+// OnlyOn skips in the guests of the matrix that have other kernels than these: what takes long under emulation, and
+// does not depend on more of the kernel than other tests. vmrun runs it on any kernel.
+func OnlyOn(t testing.TB, kernels ...string) {
 	t.Helper()
-	if kernel := os.Getenv("PLUMBLINE_KERNEL"); kernel != "" && kernel != "6.12" {
-		t.Skip("it takes too long for each kernel of the matrix: it runs on 6.12, and with vmrun")
+	if kernel := os.Getenv("PLUMBLINE_KERNEL"); kernel != "" && !slices.Contains(kernels, kernel) {
+		t.Skipf("it takes too long for each kernel of the matrix: it runs on %s, and with vmrun", strings.Join(kernels, ", "))
 	}
 }
 

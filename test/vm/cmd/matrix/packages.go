@@ -12,10 +12,11 @@ import (
 	"time"
 )
 
-// testPackages finds the packages whose tests load programs into the kernel: those that use sensortest, or
-// have a file *_vm_test.go. Their directives name the programs that the tests need beside themselves. A file
-// that says //vm:byhand takes too long for the matrix; vmrun runs it.
-func testPackages() (packages []string, helpers []helper, err error) {
+// testPackages finds the tests, by package, that load programs into the kernel: those in files that use
+// sensortest, or are called *_vm_test.go. The others find the same on this machine, at a tenth of the price. The
+// files' directives name the programs that the tests need beside themselves. A file that says //vm:byhand takes too
+// long for the matrix; vmrun runs it.
+func testPackages() (tests map[string][]string, helpers []helper, err error) {
 	files, err := filepath.Glob("pkg/*/*_test.go")
 	if err != nil {
 		return nil, nil, err
@@ -28,6 +29,7 @@ func testPackages() (packages []string, helpers []helper, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	tests = map[string][]string{}
 	for _, file := range slices.Concat(files, deeper, own) {
 		data, err := os.ReadFile(file)
 		if err != nil {
@@ -36,12 +38,21 @@ func testPackages() (packages []string, helpers []helper, err error) {
 		text, pkg := string(data), "./"+filepath.Dir(file)
 		wanted := strings.Contains(text, module+"/pkg/sensor/sensortest") || strings.HasSuffix(file, "_vm_test.go")
 		byHand := strings.Contains(text, "\n//vm:byhand\n")
-		if wanted && !byHand && pkg != scenarioPackage && !slices.Contains(packages, pkg) {
-			packages = append(packages, pkg)
+		if wanted && !byHand && pkg != scenarioPackage {
+			tests[pkg] = append(tests[pkg], testsOf(text)...)
 		}
 		helpers = append(helpers, directives(text)...)
 	}
-	return packages, helpers, nil
+	return tests, helpers, nil
+}
+
+// testsOf finds the names of a file's tests.
+func testsOf(text string) []string {
+	var names []string
+	for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`).FindAllStringSubmatch(text, -1) {
+		names = append(names, m[1])
+	}
+	return names
 }
 
 // directives finds the lines of a test file that name a program to build for it, as production does:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -47,6 +48,7 @@ type payload struct {
 
 type testBinary struct {
 	name, pkg string
+	tests     []string // that guests run
 }
 
 type scenarioFile struct {
@@ -66,14 +68,15 @@ func newPayload(ctx context.Context, arch string) (*payload, error) {
 	if err := p.findScenarios(); err != nil {
 		return nil, err
 	}
-	packages, helpers, err := testPackages()
+	tests, helpers, err := testPackages()
 	if err != nil {
 		return nil, err
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(2)
-	for _, pkg := range append(packages, scenarioPackage) {
-		group.Go(func() error { return p.buildTest(ctx, pkg) })
+	tests[scenarioPackage] = nil
+	for pkg, names := range tests {
+		group.Go(func() error { return p.buildTest(ctx, pkg, names) })
 	}
 	for _, h := range append(helpers, programsOfTests()...) {
 		group.Go(func() error { return p.build(ctx, h) })
@@ -162,7 +165,7 @@ func (p *payload) add(name, file string) error {
 	return nil
 }
 
-func (p *payload) buildTest(ctx context.Context, pkg string) error {
+func (p *payload) buildTest(ctx context.Context, pkg string, tests []string) error {
 	name := strings.ReplaceAll(strings.TrimPrefix(pkg, "./"), "/", "_")
 	to := filepath.Join(p.dir, name+".test")
 	cmd := exec.CommandContext(ctx, "go", "test", "-c", "-cover", "-ldflags=-s -w", "-o", to, pkg)
@@ -183,7 +186,7 @@ func (p *payload) buildTest(ctx context.Context, pkg string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.files = append(p.files, data...)
-	p.tests = append(p.tests, testBinary{name, pkg})
+	p.tests = append(p.tests, testBinary{name, pkg, tests})
 	return nil
 }
 
@@ -197,7 +200,7 @@ func testdata(name, pkg string) ([]vm.File, error) {
 }
 
 func (p *payload) steps(b boot, o options) []vm.Step {
-	args := []string{"-test.v", "-test.timeout=19m", "-test.run=" + o.run}
+	args := []string{"-test.v", "-test.timeout=19m"}
 	env := []string{
 		"PLUMBLINE_CGROUPS=" + b.cgroups, fmt.Sprintf("PLUMBLINE_LSM=%t", b.lsm), "PLUMBLINE_KERNEL=" + b.kernel,
 		"PATH=/testbin:/bin:/usr/bin:/sbin:/usr/sbin",
@@ -205,22 +208,22 @@ func (p *payload) steps(b boot, o options) []vm.Step {
 	var steps []vm.Step
 	if !b.scenarios {
 		for _, t := range p.tests {
-			cover := "/tmp/" + t.name + ".cover"
+			cover, run := "/tmp/"+t.name+".cover", o.run
+			if run == "" {
+				run = "^(" + strings.Join(t.tests, "|") + ")$"
+			}
 			steps = append(steps, vm.Step{
 				Name: t.name, Dir: "/work/" + t.name, Env: env, Timeout: 20 * time.Minute, Fetch: []string{cover},
-				Args: append([]string{"/testbin/" + t.name + ".test", "-test.coverprofile=" + cover}, args...),
+				Args: append([]string{"/testbin/" + t.name + ".test", "-test.coverprofile=" + cover, "-test.run=" + run}, args...),
 			})
 		}
 	}
 	if !o.wantsScenarios() {
 		return steps
 	}
-	if o.run == "" {
-		args = append(args, "-test.run=TestScenarios")
-	}
 	return append(steps, vm.Step{
 		Name: scenarioStep, Dir: "/work/scenario", Env: env, Timeout: 20 * time.Minute,
-		Args: append([]string{"/testbin/test_vm_scenario.test"}, args...),
+		Args: append([]string{"/testbin/test_vm_scenario.test", "-test.run=" + cmp.Or(o.run, "TestScenarios")}, args...),
 	})
 }
 

@@ -9,6 +9,8 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	testcounts "github.com/plumbline-io/plumbline/test/counts"
 )
 
@@ -69,8 +71,8 @@ func (r *report) print(took time.Duration) bool {
 			fmt.Printf("FAILED %s: %v\n", o.boot.name(), o.err)
 		}
 	}
-	err := testcounts.Tell(fmt.Sprintf("matrix: %d boots, tests: %d passed, %d failed, %d skipped; scenarios: %d passed, %d failed, %d skipped; %.0f s", len(r.all),
-		tests.passed, tests.failed, tests.skipped, scenarios.passed, scenarios.failed, scenarios.skipped, took.Seconds()))
+	err := testcounts.Tell(fmt.Sprintf("matrix: %d boots, tests: %d passed, %d failed, %d skipped; scenarios: %d passed, %d failed, %d skipped; %.0f s, %.0f s of processors", len(r.all),
+		tests.passed, tests.failed, tests.skipped, scenarios.passed, scenarios.failed, scenarios.skipped, took.Seconds(), processorTime().Seconds()))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "matrix:", err)
 	}
@@ -90,4 +92,14 @@ func sortedKeys(m map[string]int) []string {
 	}
 	slices.SortFunc(keys, strings.Compare)
 	return keys
+}
+
+// processorTime is what the compilers and guests took, which unlike the time by the clock does not depend on what
+// else the machine does.
+func processorTime() time.Duration {
+	var usage unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_CHILDREN, &usage) != nil {
+		return 0
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
