@@ -98,7 +98,7 @@ struct access_event {
 };
 
 #define ACCESS_KNOWN 1		/* the baseline that it is compared with holds it */
-#define ACCESS_SET_UP 2		/* told for a rule; not the workload's, but init's or a runtime's before its first program */
+#define ACCESS_SET_UP 2		/* told for a rule; not the workload's, but init's before its first program */
 
 #define DETAIL_TOLD (1U << 31)	/* neither a flag of open(2) nor a part of a mode */
 

@@ -69,7 +69,7 @@ func TestObserveAccess(t *testing.T) {
 		"not held":            {access(use(event.OpCapability, 21)), Known},
 		"no operation":        {access(event.Key{Path: "/x"}), Refused},
 		"known":               {access(on(event.OpRead, "/known")), Known},
-		"runtime's":           {with(on(event.OpMount, "/proc"), setUp), Known},
+		"init's":              {with(on(event.OpMount, "/proc"), setUp), Known},
 		"other access":        {access(on(event.OpWrite, "/known")), Learned},
 	} {
 		t.Run(name, func(t *testing.T) {
