@@ -160,7 +160,7 @@ struct answer {
 	__u32 repeated;
 	__u8 known;		/* these six are 0 or 1 */
 	__u8 in_baseline;
-	__u8 set_up;		/* it would matter, but it is the work of who starts the workload */
+	__u8 set_up;		/* the baseline does not know it, and it is the work of who starts the workload */
 	__u8 news;		/* to be told to the agent */
 	__u8 wanted;		/* by a rule, whatever the baseline says */
 	__u8 kill;		/* and not only denied */
@@ -533,9 +533,9 @@ static __always_inline void obey(struct place *p)
 	p->answer.wanted = p->asked.watch != 0;
 	if (!may_be_denied(&p->asked) || !(p->subject.workload.flags & WORKLOAD_PROTECTED) || bpf_ktime_get_ns() < paused_until)
 		return;
-	p->answer.set_up = is_set_up(p);
-	if (!p->answer.set_up)
-		judge_all(p);
+	if (is_set_up(p))
+		return;			/* as in decide_unknown */
+	judge_all(p);
 }
 
 /* When a rule's wish was told last. Key: rule_topic(). */
@@ -578,8 +578,6 @@ static __always_inline void conclude(struct place *p, const void *thing, __u32 b
 	struct tally *tally;
 	__u64 topic;
 
-	if (a->set_up)
-		a->known = false;	/* not for the workload itself */
 	if (!a->rule && (!a->wanted || a->news || a->verdict == VERDICT_DENY))
 		return;
 	topic = rule_topic(p, thing, bytes / sizeof(__u64));
