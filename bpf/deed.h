@@ -106,14 +106,14 @@ static __always_inline void add_new_name(struct deed *d, const char *filename, _
 
 static __always_inline void look_at_execution(struct place *p, __u32 ask)
 {
-	struct linux_binprm *bprm = p->bprm;
+	struct file *file = p->file;	/* "p->" inside BPF_CORE_READ would be relocated too */
 	struct deed *d = &p->deed;
 
 	if (ask & 1 << TRAIT_ACTOR_NAME)
 		add_new_name(d, p->exec.filename, p->exec.filename_len);
-	if (ask & 1 << TRAIT_EXEC_UPPER && is_upper(BPF_CORE_READ(bprm, file, f_inode)))
+	if (ask & 1 << TRAIT_EXEC_UPPER && is_upper(BPF_CORE_READ(file, f_inode)))
 		d->properties |= property(TRAIT_EXEC_UPPER);
-	if (ask & 1 << TRAIT_EXEC_SOCKET && talks_to_internet((void *)bpf_get_current_task()))
+	if (ask & 1 << TRAIT_EXEC_SOCKET && talks_to_internet(p->task))
 		d->properties |= property(TRAIT_EXEC_SOCKET);
 }
 
@@ -137,12 +137,13 @@ __noinline int look_at_ancestor(__u32 number)
 /* Finds the properties of a deed that hang on some traits. */
 __noinline int look_at_deed(__u32 number, __u32 ask)
 {
-	struct task_struct *task = (void *)bpf_get_current_task(), *parent;
 	struct place *p = bpf_map_lookup_elem(&places, &number);
+	struct task_struct *task, *parent;
 	struct deed *d;
 
 	if (!p)
 		return 0;
+	task = p->task;
 	d = &p->deed;
 	ask &= ~d->asked;
 	d->asked |= ask;

@@ -6,6 +6,7 @@
  * Hooks, of which pkg/enforce loads those of the strongest rung that the kernel has:
  *  - lsm/NAME: the operation returns -EPERM;
  *  - fmod_ret/security_NAME: the same, where the list of LSMs lacks bpf;
+ *  - raw_tp, which the agent runs itself to answer fanotify: executions only, before the next;
  *  - tp_btf/sched_process_exec: executions only. SIGKILL; the new image does not run an instruction;
  *  - cgroup/connect and its like: network only, beside any of the others;
  *  - tp_btf/sys_enter: system calls, which are learnt only, beside any of the others;
@@ -63,16 +64,16 @@ static __always_inline void tell_exec(struct place *p)
 {
 	struct exec_event *e = &p->exec;
 
-	describe_beside(e, (void *)bpf_get_current_task(), p->bprm);
+	describe_beside(e, p->task, p->who >> 32, p->file);
 	e->repeated = p->answer.repeated > 0xffff ? 0xffff : p->answer.repeated;
-	e->header = EVENT_HEADER(EVENT_EXEC_CHECK, p->answer.verdict, p->hook, &p->subject, EXEC_FIXED_BYTES);
+	e->header = EVENT_HEADER_BY(p->who, EVENT_EXEC_CHECK, p->answer.verdict, p->hook, &p->subject, EXEC_FIXED_BYTES);
 	e->header.rule_id = p->answer.rule;
 	if (bpf_ringbuf_output(&events, e, EXEC_FIXED_BYTES, BPF_RB_FORCE_WAKEUP))
 		count_lost(EVENT_EXEC_CHECK);
 }
 
-/* Decides about the execution of a place, whose file was described. */
-static __always_inline int decide_exec(struct place *p)
+/* Takes over what was described of an execution's file. */
+static __always_inline void ask_exec(struct place *p)
 {
 	struct exec_event *e = &p->exec;
 
@@ -82,6 +83,12 @@ static __always_inline int decide_exec(struct place *p)
 	p->nameless = e->path_facts;
 	__builtin_memcpy(p->path.path, e->path, PATH_BYTES);
 	p->access.path_len = e->path_len;
+}
+
+/* Decides about the execution of a place, whose file was described. */
+static __always_inline int decide_exec(struct place *p)
+{
+	ask_exec(p);
 	decide_path(p);
 	if (p->answer.news)
 		tell_exec(p);
@@ -89,7 +96,7 @@ static __always_inline int decide_exec(struct place *p)
 }
 
 /* Asks about an execution. */
-static __always_inline int ask_exec(struct linux_binprm *bprm, __u8 hook, struct subject *s)
+static __always_inline int question_exec(struct linux_binprm *bprm, __u8 hook, struct subject *s)
 {
 	__u64 who = bpf_get_current_pid_tgid();
 	struct place *p;
@@ -100,8 +107,8 @@ static __always_inline int ask_exec(struct linux_binprm *bprm, __u8 hook, struct
 	p = begin_question(s, OP_EXEC, hook, who);
 	if (!p)
 		return VERDICT_UNPROVEN;
-	p->bprm = bprm;
-	describe_exec(&p->exec, &p->walk, (void *)bpf_get_current_task(), bprm);
+	p->file = BPF_CORE_READ(bprm, file);
+	describe_exec(&p->exec, &p->walk, p->task, bprm);
 	verdict = decide_exec(p);
 	leave_place(p);
 	return verdict;
@@ -116,9 +123,9 @@ static __always_inline int check_exec(struct linux_binprm *bprm, __u8 hook, stru
 	if (!current_subject(s))
 		return VERDICT_ALLOW;	/* allow: out of scope, or the agent itself */
 	runtime = s->workload.flags & MAY_BE_CONTAINER && is_marked();
-	if (runtime && stays_runtime(bprm))
+	if (runtime && stays_runtime((void *)bpf_get_current_task(), BPF_CORE_READ(bprm, file)))
 		return VERDICT_ALLOW;	/* allow: a runtime's copy of itself */
-	verdict = ask_exec(bprm, hook, s);
+	verdict = question_exec(bprm, hook, s);
 	if (runtime && (verdict < VERDICT_DENY || verdict == VERDICT_UNPROVEN))
 		end_runtime();
 	return verdict;
@@ -145,6 +152,7 @@ int BPF_PROG(signal_sched_process_exec, struct task_struct *task, int old_pid, s
 	return 0;
 }
 
+#include "enforce_fanotify.h"
 #include "enforce_file.h"
 #include "enforce_network.h"
 #include "enforce_privilege.h"

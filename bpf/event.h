@@ -36,6 +36,7 @@ enum hook {
 	HOOK_SIGNAL = 4,	/* SIGKILL before the new image runs its first instruction */
 	HOOK_UPROBE = 5,
 	HOOK_CGROUP = 6,	/* cgroup/connect4 and its like: the operation returns -EPERM */
+	HOOK_FANOTIFY = 7,	/* a permission event, which the agent answers: execve returns -EPERM */
 };
 
 /* Workload modes, in order of strength. */

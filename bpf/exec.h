@@ -121,8 +121,8 @@ static __always_inline bool talks_to_internet(struct task_struct *task)
 	return !(closing & 3);
 }
 
-/* What the process belongs to. */
-static __always_inline void describe_membership(struct exec_event *e, struct task_struct *task)
+/* What the process belongs to. tgid: its own. */
+static __always_inline void describe_membership(struct exec_event *e, struct task_struct *task, __u32 tgid)
 {
 	struct signal_struct *signal = BPF_CORE_READ(task, signal);
 	struct pid *pids[3];	/* from PIDTYPE_TGID to PIDTYPE_SID */
@@ -130,7 +130,7 @@ static __always_inline void describe_membership(struct exec_event *e, struct tas
 
 	bpf_probe_read_kernel(pids, sizeof(pids), (void *)signal + bpf_core_field_offset(struct signal_struct, pids) +
 						  PIDTYPE_TGID * sizeof(pids[0]));
-	e->vpid = bpf_get_current_pid_tgid() >> 32;
+	e->vpid = tgid;
 	e->namespace_ticks = 0;
 	level = BPF_CORE_READ(pids[0], level);
 	if (level) {
@@ -145,11 +145,11 @@ static __always_inline void describe_membership(struct exec_event *e, struct tas
 }
 
 /* What nothing is decided by. */
-static __always_inline void describe_beside(struct exec_event *e, struct task_struct *task, struct linux_binprm *bprm)
+static __always_inline void describe_beside(struct exec_event *e, struct task_struct *task, __u32 tgid, struct file *file)
 {
-	struct inode *inode = BPF_CORE_READ(bprm, file, f_inode);
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
 
-	describe_membership(e, task);
+	describe_membership(e, task, tgid);
 	read_capabilities(&e->capabilities, task);
 	e->modified_ns = modified_at(inode);
 	if (is_upper(inode))
@@ -158,30 +158,43 @@ static __always_inline void describe_beside(struct exec_event *e, struct task_st
 		e->flags |= EXEC_SOCKET;
 }
 
-/* Everything but header, args, cwd and what is beside; the same for an attempt and for the new image. */
-static __always_inline void describe_exec(struct exec_event *e, struct walk *w,
-					  struct task_struct *task, struct linux_binprm *bprm)
+static __always_inline void describe_name(struct exec_event *e, const char *filename)
 {
-	const char *filename = BPF_CORE_READ(bprm, filename);
-	struct file *file = BPF_CORE_READ(bprm, file);
+	long len = bpf_probe_read_kernel_str(e->filename, sizeof(e->filename), filename);
+
+	e->filename_len = len > 0 ? len - 1 : 0;
+}
+
+/* Who executes which file. */
+static __always_inline void describe_file(struct exec_event *e, struct walk *w, struct task_struct *task, struct file *file)
+{
 	struct inode *inode = BPF_CORE_READ(file, f_inode);
 	struct fs_struct *fs = BPF_CORE_READ(task, fs);
-	long len;
 
 	e->start_ticks = start_ticks(task);
 	e->ppid = BPF_CORE_READ(task, real_parent, tgid);
-	e->uid = (__u32)bpf_get_current_uid_gid();
 	e->inode = BPF_CORE_READ(inode, i_ino);
 	e->changed_ns = changed_at(inode);
 	e->device = BPF_CORE_READ(inode, i_sb, s_dev);
 	e->cwd_len = 0;
 	e->args_len = 0;
 	e->repeated = 0;
-	e->flags = BPF_CORE_READ(bprm, interp) == filename ? 0 : EXEC_SCRIPT;
-	bpf_get_current_comm(e->comm, sizeof(e->comm));
-	len = bpf_probe_read_kernel_str(e->filename, sizeof(e->filename), filename);
-	e->filename_len = len > 0 ? len - 1 : 0;
+	e->flags = 0;
 	e->path_len = resolve_file(w, file, fs, e->path, &e->path_facts);
 	if (e->path_facts & PATH_TRUNCATED)
 		count_lost(FAULT_PATH_TOO_LONG);
+}
+
+/* Everything but header, args, cwd and what is beside; the same for an attempt and for the new image. */
+static __always_inline void describe_exec(struct exec_event *e, struct walk *w,
+					  struct task_struct *task, struct linux_binprm *bprm)
+{
+	const char *filename = BPF_CORE_READ(bprm, filename);
+
+	describe_file(e, w, task, BPF_CORE_READ(bprm, file));
+	describe_name(e, filename);
+	e->uid = (__u32)bpf_get_current_uid_gid();
+	bpf_get_current_comm(e->comm, sizeof(e->comm));
+	if (BPF_CORE_READ(bprm, interp) != filename)
+		e->flags = EXEC_SCRIPT;
 }

@@ -240,6 +240,7 @@ struct backing_file {
 
 struct filename {
 	const char *name;
+	const char *uptr;	/* where user space has it; NULL: the kernel itself asks for the file */
 };
 
 struct nameidata {
@@ -265,7 +266,16 @@ struct upid {
 	struct pid_namespace *ns;
 };
 
+struct hlist_node {
+	struct hlist_node *next;
+};
+
+struct hlist_head {
+	struct hlist_node *first;
+};
+
 struct pid {
+	struct hlist_head tasks[4];	/* by enum pid_type; 0: the task itself */
 	int level;	/* of the innermost pid namespace; 0: the initial one */
 	struct upid numbers[1];	/* by level */
 };
@@ -374,6 +384,7 @@ struct task_struct {
 	unsigned int flags;
 	int pid;
 	int tgid;
+	struct hlist_node pid_links[4];	/* where struct pid has it in its lists */
 	int exit_code;
 	__u64 start_time;
 	__u64 start_boottime;	/* before cf25e24db61c ("time: Rename tsk->real_start_time", 5.5) see ___old */

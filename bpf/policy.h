@@ -196,7 +196,8 @@ struct place {
 	__u8 exact;		/* 1: the baseline has an entry for exactly this */
 	struct dentry *dentry;	/* of what it is about; where it has to be looked for first */
 	struct vfsmount *mnt;	/* by which the dentry was reached */
-	struct linux_binprm *bprm;	/* of an execution */
+	struct file *file;	/* of an execution */
+	struct task_struct *task;	/* who does it: the current one, but for HOOK_FANOTIFY */
 
 	struct path_key path;
 	struct fact_key fact;
@@ -269,6 +270,7 @@ static __always_inline struct place *begin_question(struct subject *s, enum oper
 	if (!p)
 		return NULL;
 	p->who = who;
+	p->task = (void *)bpf_get_current_task();
 	p->subject = *s;
 	p->op = op;
 	p->dimension = dimension_bit(op);

@@ -138,7 +138,7 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 		return 0;
 	e = &scratch->event;
 	describe_exec(e, &scratch->walk, task, bprm);
-	describe_beside(e, task, bprm);
+	describe_beside(e, task, bpf_get_current_pid_tgid() >> 32, BPF_CORE_READ(bprm, file));
 	fs = BPF_CORE_READ(task, fs);
 	e->cwd_len = resolve_path(&scratch->walk, BPF_CORE_READ(fs, pwd.dentry),
 				  BPF_CORE_READ(fs, pwd.mnt), fs, e->cwd, &facts);

@@ -34,14 +34,18 @@ static __always_inline void mark_runtime(struct task_struct *task)
 		count_lost(FAULT_MAP_FULL);
 }
 
-/* Whether the current process is marked. Global, as in deed.h. */
-__noinline int is_marked(void)
+static __always_inline bool has_mark(struct task_struct *task)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
 	__u32 tgid = BPF_CORE_READ(task, tgid);
 	__u64 *start = bpf_map_lookup_elem(&runtimes, &tgid);
 
 	return start && *start == start_ticks(task);
+}
+
+/* Whether the current process is marked. Global, as in deed.h. */
+__noinline int is_marked(void)
+{
+	return has_mark((struct task_struct *)bpf_get_current_task());
 }
 
 /* Whether the current process is a runtime's, at work in a container. */
@@ -174,13 +178,12 @@ static __always_inline bool is_copy(struct file *file, struct task_struct *task)
 	return BPF_CORE_READ(mount, mnt_parent) == mount && mnt != BPF_CORE_READ(task, fs, root.mnt);
 }
 
-/* Whether the current, marked process executes a copy of the runtime, and goes on with its work. */
-static __always_inline bool stays_runtime(struct linux_binprm *bprm)
+/* Whether a marked process executes a copy of the runtime, and goes on with its work. */
+static __always_inline bool stays_runtime(struct task_struct *task, struct file *file)
 {
-	struct task_struct *task = (void *)bpf_get_current_task();
 	struct task_struct *parent = BPF_CORE_READ(task, real_parent);
 
-	return is_copy(BPF_CORE_READ(bprm, file), task) && mounts_of(task) == mounts_of(parent) && is_outside(parent);
+	return is_copy(file, task) && mounts_of(task) == mounts_of(parent) && is_outside(parent);
 }
 
 static __always_inline void end_runtime(void)

@@ -80,12 +80,12 @@ struct subject {
 	struct workload workload;	/* copy: zero if unknown */
 };
 
-/* true if the current task is in scope; *s says who it is. */
-static __always_inline bool find_subject(struct subject *s)
+/* true if a task of this cgroup is in scope; *s says who it is. */
+static __always_inline bool find_subject_at(struct subject *s, __u64 cgroup_id)
 {
 	struct workload *w;
 
-	s->cgroup_id = current_cgroup_id();
+	s->cgroup_id = cgroup_id;
 	w = bpf_map_lookup_elem(&workloads, &s->cgroup_id);
 	if (w) {
 		s->workload = *w;
@@ -93,6 +93,12 @@ static __always_inline bool find_subject(struct subject *s)
 	}
 	s->workload = (struct workload){};
 	return !scoped;
+}
+
+/* The same of the current task. */
+static __always_inline bool find_subject(struct subject *s)
+{
+	return find_subject_at(s, current_cgroup_id());
 }
 
 static __always_inline bool is_agent(__u32 tgid)
@@ -108,10 +114,13 @@ static __always_inline bool current_subject(struct subject *s)
 }
 
 #define EVENT_HEADER(k, v, h, subject, bytes)						\
+	EVENT_HEADER_BY(bpf_get_current_pid_tgid(), k, v, h, subject, bytes)
+
+/* who: pid_tgid */
+#define EVENT_HEADER_BY(who, k, v, h, subject, bytes)					\
 	(struct event_header) {								\
 		.ktime_ns = bpf_ktime_get_ns(), .cgroup_id = (subject)->cgroup_id,	\
-		.tgid = bpf_get_current_pid_tgid() >> 32,				\
-		.tid = (__u32)bpf_get_current_pid_tgid(),				\
+		.tgid = (who) >> 32, .tid = (__u32)(who),				\
 		.workload = (subject)->workload.id, .kind = (k), .verdict = (v),	\
 		.hook = (h), .size = (bytes),						\
 	}

@@ -166,11 +166,11 @@ func (f *configFlags) register(cmd *cobra.Command) {
 	fs.StringVar(&f.file, "config", "", "YAML configuration `FILE`; flags override it")
 	fs.StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
 	fs.StringSliceVar(&f.c.Scope, "scope", nil, "confine the agent to this cgroup `DIR` and what is below (may repeat)")
-	fs.StringVar(&f.c.Strength, "strength", "", "auto, lsm, fmod_ret, signal or cgroup, which holds the network alone (default auto: the strongest there is)")
+	fs.StringVar(&f.c.Strength, "strength", "", "auto, lsm, fmod_ret, signal; fanotify, where executions wait for the agent; or cgroup, which holds the network alone (default auto: the strongest of the others)")
 	fs.StringSliceVar(&f.c.Dimensions, "dimensions", nil, "what new workloads are learnt in: exec, library, file, unix, network, privilege (default these), and syscalls, which are not enforced")
 	fs.StringVar(&f.c.BTF, "btf", "", "`FILE` with the kernel's types, for kernels that do not bring them")
 	_ = cmd.MarkFlagDirname("scope")
-	cli.Choice(cmd, "strength", "auto", "lsm", "fmod_ret", "signal", "cgroup")
+	cli.Choice(cmd, "strength", "auto", "lsm", "fmod_ret", "fanotify", "signal", "cgroup")
 	cli.Choice(cmd, "log-level", "debug", "info", "warn", "error")
 }
 

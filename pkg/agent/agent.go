@@ -37,6 +37,7 @@ type Agent struct {
 	store         *baselineStore
 	registry      *registry
 	follower      *follower
+	marker        *marker        // nil: another strength than fanotify
 	table         *process.Table // of the event loop
 	detector      *detect.Detector
 	rules         *rulebook
@@ -135,6 +136,9 @@ func (a *Agent) openKernel() error {
 		return err
 	}
 	a.follower = newFollower(a.kernel.followers, a.host.Images, a.cfg.Log)
+	if strength == enforce.Fanotify {
+		a.marker = newMarker(a.host, a.kernel.enforcer.Mark, a.cfg.Log)
+	}
 	a.reader, err = sensor.NewReader(a.kernel.shared, a.kernel.sensors(), a.noteUndecoded)
 	return err
 }
@@ -214,6 +218,10 @@ func (a *Agent) Run(outer context.Context) error {
 	group.Go(func() error { return a.expireBaselines(ctx) })
 	if a.kernel.enforcer != nil {
 		group.Go(func() error { return a.watchBreakGlass(ctx) })
+	}
+	if a.marker != nil {
+		group.Go(func() error { return a.answerExecutions(ctx) })
+		group.Go(func() error { return a.marker.Run(ctx) })
 	}
 	group.Go(func() error { return api.Run(ctx) })
 	for _, task := range a.falco.Tasks(a.raiseFalco) {

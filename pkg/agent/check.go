@@ -76,7 +76,7 @@ func Check(cfg Config) (report Report, err error) {
 // DimensionStatus is what a dimension is held by.
 type DimensionStatus struct {
 	Name     string `json:"name"`
-	Strength string `json:"strength"` // lsm, fmod_ret, cgroup, signal, or none
+	Strength string `json:"strength"` // lsm, fmod_ret, fanotify, cgroup, signal, or none
 }
 
 // dimensions that workloads are held in, and by what.
@@ -97,16 +97,25 @@ func (a *Agent) dimensions() []DimensionStatus {
 
 // meansOf says what a denied execution meets, in words.
 func meansOf(e *enforce.Enforcer) string {
-	if e.HeldBy(event.DimExec) == "" {
+	held, err := enforce.ParseStrength(e.HeldBy(event.DimExec))
+	switch {
+	case err != nil:
 		return "nothing stops it"
+	case held == enforce.Fanotify:
+		return "the call returns EPERM if the agent is asked and answers in time, else SIGKILL before the first instruction"
 	}
-	return e.Strength().Hook().Means()
+	return held.Hook().Means()
 }
 
 // lacking names what the strength in use cannot stop here.
 func lacking(e *enforce.Enforcer) (list []string) {
-	if e.Strength() == enforce.Signal {
-		list = append(list, "EPERM instead of a signal: the kernel has neither BPF LSM nor fmod_ret for us, and fanotify is not supported: its verdict would wait for the agent")
+	switch e.Strength() {
+	case enforce.Signal:
+		list = append(list, "EPERM instead of a signal: the kernel has neither BPF LSM nor fmod_ret for us. The strength fanotify has it, for most: each execution then waits for the agent")
+	case enforce.Fanotify:
+		list = append(list, "EPERM for files in memory (memfd), on file systems that are not local or were just mounted, for the first programs of a new container, "+
+			"for what a rule denies, and while no agent answers: the new program is killed, as with the strength signal",
+			"scripts: like the strength signal, fanotify holds their interpreters")
 	}
 	if ops := e.Unstopped(); ops != nil {
 		var names []string

@@ -36,8 +36,8 @@ type Config struct {
 	// started after the last and was denied something, the dimensions of these denials are only audited, until
 	// its mode is set again. 0: crashes do not count. Default: 3.
 	CrashBudget *int `yaml:"crash_budget"`
-	// Strength of enforcement: auto, lsm, fmod_ret, signal, or cgroup, which holds the network alone. Default: auto, the
-	// strongest there is.
+	// Strength of enforcement: auto, lsm, fmod_ret, signal; fanotify, with which executions wait for the agent; or cgroup,
+	// which holds the network alone. Default: auto, the strongest there is but those two.
 	Strength string `yaml:"strength"`
 	// StateDir keeps baselines, the alert spool and what the next agent has to know. Default: /var/lib/plumbline.
 	StateDir string `yaml:"state_dir"`

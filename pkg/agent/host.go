@@ -159,6 +159,21 @@ func (h *host) Processes(cg cgroup) []event.Process {
 	return all
 }
 
+// Everybody lists the machine's first process and all that runs in scope.
+func (h *host) Everybody() []uint32 {
+	all := []uint32{1}
+	cgroups, err := h.Cgroups()
+	if err != nil {
+		return all // the mount of the hierarchy is gone
+	}
+	for _, cg := range cgroups {
+		if pids, err := cg.Processes(); err == nil {
+			all = append(all, pids...)
+		}
+	}
+	return all
+}
+
 // Images lists the executable files that a process has mapped, its own first.
 func (h *host) Images(pid uint32) ([]sensor.Image, error) {
 	files, err := h.proc.Images(pid)

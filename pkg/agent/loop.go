@@ -39,6 +39,7 @@ func (a *Agent) handle(ev *event.Event) {
 			delay = 0
 		}
 		a.follower.Follow(ev.Tgid, delay)
+		a.marker.Saw(ev.Tgid)
 		if a.kernel.enforcer == nil {
 			a.registry.Learn(ev.Workload, ev, a.host.Wall(ev.Ktime))
 		} else {

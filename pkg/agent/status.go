@@ -108,6 +108,11 @@ func (a *Agent) lost() (map[string]uint64, error) {
 	lost["accounts_unread"] = a.facts.accounts.Unread()
 	lost["window_forgotten"] = a.detector.Stats().Forgotten
 	lost["alert_not_written"] = a.sink.failed.Load()
+	if a.marker != nil {
+		g := a.kernel.enforcer.Gate()
+		lost["fanotify_late"], lost["fanotify_unseen"], lost["fanotify_unread"] = g.Late, g.Unseen, g.Unread
+		lost["fanotify_overflow"], lost["fanotify_unmarked"] = g.Overflown, a.marker.unset.Load()
+	}
 	for _, o := range a.sink.outputs {
 		s := o.State()
 		lost[s.Name+"_dropped"], lost[s.Name+"_failed"] = s.Dropped, s.Failed

@@ -53,6 +53,7 @@ func TestRulesCanFail(t *testing.T) {
 		"slice":            {"pkg/x/a.go", "// Package x is.\npackage x\nvar names = []string{\"a\"}\n", "package-level variable names"},
 		"sleep":            {"pkg/x/a.go", "// Package x is.\npackage x\nimport \"time\"\nfunc f() { time.Sleep(1) }\n", "time.Sleep"},
 		"sleep by alias":   {"pkg/x/a.go", "// Package x is.\npackage x\nimport clock \"time\"\nfunc f() { clock.Sleep(1) }\n", "time.Sleep"},
+		"execution":        {"pkg/agent/a.go", "// Package agent is.\npackage agent\nimport _ \"os/exec\"\n", "imports os/exec"},
 		"long file":        {"pkg/x/a.go", long, "one concept per file"},
 		"sdk":              {"pkg/agent/a.go", "// Package agent is.\npackage agent\nimport _ \"go.opentelemetry.io/otel/sdk/metric\"\n", "only pkg/telemetry may"},
 		"cobra":            {"pkg/agent/a.go", "// Package agent is.\npackage agent\nimport _ \"github.com/spf13/cobra\"\n", "only cmd may"},

@@ -159,7 +159,7 @@ func load(root fs.FS) ([]file, error) {
 func check(files []file) []problem {
 	var all []problem
 	for _, f := range files {
-		for _, rule := range []func(file) []string{imports, size, functions, globals, sleeps, docs} {
+		for _, rule := range []func(file) []string{imports, size, functions, globals, sleeps, executes, docs} {
 			for _, what := range rule(f) {
 				all = append(all, problem{f.name, what})
 			}
@@ -306,6 +306,20 @@ func sleeps(f file) []string {
 		return true
 	})
 	return found
+}
+
+// executes finds who could execute a program in the agent's process: with the strength fanotify that execution would wait
+// for the agent, which Go's runtime holds meanwhile. `baseline record` is a process of its own.
+func executes(f file) []string {
+	if f.test || !strings.HasPrefix(f.pkg, "pkg/") || strings.HasSuffix(f.pkg, "test") || f.name == "pkg/agent/record.go" {
+		return nil
+	}
+	for _, spec := range f.ast.Imports {
+		if strings.Trim(spec.Path.Value, `"`) == "os/exec" {
+			return []string{"imports os/exec: an agent that executes something can hang, see docs/design/010-fanotify.md"}
+		}
+	}
+	return nil
 }
 
 // localName is what a file calls a package of the standard library that it imports.

@@ -252,6 +252,7 @@ const (
 	bpfProgCgroupConnect6            = "cgroup_connect6"
 	bpfProgCgroupSendmsg4            = "cgroup_sendmsg4"
 	bpfProgCgroupSendmsg6            = "cgroup_sendmsg6"
+	bpfProgFanotifyOpenExec          = "fanotify_open_exec"
 	bpfProgFmodBpf                   = "fmod_bpf"
 	bpfProgFmodBpfMap                = "fmod_bpf_map"
 	bpfProgFmodBpfProg               = "fmod_bpf_prog"
@@ -404,6 +405,7 @@ type bpfProgramSpecs struct {
 	CgroupConnect6            *ebpf.ProgramSpec `ebpf:"cgroup_connect6"`
 	CgroupSendmsg4            *ebpf.ProgramSpec `ebpf:"cgroup_sendmsg4"`
 	CgroupSendmsg6            *ebpf.ProgramSpec `ebpf:"cgroup_sendmsg6"`
+	FanotifyOpenExec          *ebpf.ProgramSpec `ebpf:"fanotify_open_exec"`
 	FmodBpf                   *ebpf.ProgramSpec `ebpf:"fmod_bpf"`
 	FmodBpfMap                *ebpf.ProgramSpec `ebpf:"fmod_bpf_map"`
 	FmodBpfProg               *ebpf.ProgramSpec `ebpf:"fmod_bpf_prog"`
@@ -642,6 +644,7 @@ type bpfPrograms struct {
 	CgroupConnect6            *ebpf.Program `ebpf:"cgroup_connect6"`
 	CgroupSendmsg4            *ebpf.Program `ebpf:"cgroup_sendmsg4"`
 	CgroupSendmsg6            *ebpf.Program `ebpf:"cgroup_sendmsg6"`
+	FanotifyOpenExec          *ebpf.Program `ebpf:"fanotify_open_exec"`
 	FmodBpf                   *ebpf.Program `ebpf:"fmod_bpf"`
 	FmodBpfMap                *ebpf.Program `ebpf:"fmod_bpf_map"`
 	FmodBpfProg               *ebpf.Program `ebpf:"fmod_bpf_prog"`
@@ -741,6 +744,7 @@ func (p *bpfPrograms) Close() error {
 		p.CgroupConnect6,
 		p.CgroupSendmsg4,
 		p.CgroupSendmsg6,
+		p.FanotifyOpenExec,
 		p.FmodBpf,
 		p.FmodBpfMap,
 		p.FmodBpfProg,

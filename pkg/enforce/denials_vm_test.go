@@ -17,7 +17,6 @@ import (
 
 // Rules that ask who acts, or what is executed.
 func TestDenials(t *testing.T) {
-	sensortest.OnlyOn(t, "6.12")
 	tests := map[string]func(t *testing.T, w *trial){
 		"actors": testActors, "ancestors": testAncestors, "executions": testExecutions, "layers": testLayers, "sockets": testSockets,
 		"baseline": testBaselineOfDenials, "together": testTogether, "elsewhere": testElsewhere,

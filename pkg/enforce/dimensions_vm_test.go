@@ -24,6 +24,9 @@ func TestDeeds(t *testing.T) {
 	}
 	for _, strength := range []enforce.Strength{enforce.LSM, enforce.FmodRet} {
 		t.Run(strength.String(), func(t *testing.T) {
+			if strength == enforce.FmodRet {
+				sensortest.OnlyOn(t, "5.10", "6.12")
+			}
 			scope := sensortest.NewScope(t)
 			p, err := process.Open(scope.Shared)
 			if err != nil {
@@ -58,9 +61,7 @@ func TestOrphansAreHeld(t *testing.T) {
 	if !sensortest.InVM() {
 		t.Skip("needs the init of our guests")
 	}
-	if runtime.GOARCH != "amd64" {
-		sensortest.ByHand(t) // not seen to pass elsewhere yet
-	}
+	sensortest.OnlyOn(t, "5.10", "6.12")
 	for _, strength := range []enforce.Strength{enforce.LSM, enforce.FmodRet} {
 		t.Run(strength.String(), func(t *testing.T) {
 			scope := sensortest.NewScope(t)

@@ -44,6 +44,12 @@ func perform(name, dir string) int {
 	evasion, evades := strings.CutPrefix(name, evasionPrefix)
 	switch {
 	case name == "nothing":
+	case name == executeName:
+		return execute(dir)
+	case name == stormName:
+		return storm(dir)
+	case name == threadName:
+		return becomeByThread(dir)
 	case name == detailsName:
 		err = detailed(dir)
 	case name == callName:

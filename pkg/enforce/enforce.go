@@ -1,6 +1,6 @@
 // Package enforce holds workloads to their baselines inside the kernel. It owns the maps of known
-// operations and the hooks that this kernel offers. It must never decide in user space: a verdict is
-// the kernel's alone, and a failure here leaves the workload's mode as it was.
+// operations and the hooks that this kernel offers. It must never decide in user space: a denial is
+// the kernel's alone, also where fanotify has us pass it on, and a failure here leaves the workload's mode as it was.
 //
 //	e, err := enforce.Open(shared, enforce.Config{Dimensions: event.AllDimensions})
 //	err = e.Replace(id, 2, keys) // fill generation 2 ...
@@ -56,6 +56,7 @@ type Enforcer struct {
 	absent                []string // hooks that this rung has and this kernel has not
 	syscalls              syscallWatch
 	grace                 *grace
+	gate                  *gate // nil: another strength
 
 	rulesMu sync.Mutex
 	rules   loadedRules
@@ -163,6 +164,14 @@ func (e *Enforcer) climb(shared *sensor.Shared, cfg Config, r rung) error {
 		}
 		return why != nil
 	})
+	if r.strength == Fanotify {
+		if err := refused[gateProgram]; err != nil {
+			return err
+		}
+		if e.gate, err = openGate(collection.Programs[gateProgram]); err != nil {
+			return err
+		}
+	}
 	links, missing, err := attachAll(collection, cfg, hooks)
 	if err != nil {
 		return err
@@ -238,7 +247,19 @@ func (e *Enforcer) Strength() Strength { return e.strength }
 func (e *Enforcer) Covered() event.Dimensions { return e.covered }
 
 // Status lists the hooks, those of executions first, strongest first.
-func (e *Enforcer) Status() []sensor.Status { return e.status }
+func (e *Enforcer) Status() []sensor.Status {
+	why := e.gate.Ended()
+	if why == nil {
+		return e.status
+	}
+	status := slices.Clone(e.status)
+	for i := range status {
+		if status[i].Hook == gateHook {
+			status[i].Supported, status[i].Reason = false, why.Error()
+		}
+	}
+	return status
+}
 
 // Pin keeps the hooks in the kernel while no agent runs.
 func (e *Enforcer) Pin(pins *sensor.Pins) error {
@@ -251,7 +272,7 @@ func (e *Enforcer) Pin(pins *sensor.Pins) error {
 
 // Close lets go of the hooks. Those that are not pinned are taken out of the kernel.
 func (e *Enforcer) Close() error {
-	errs := []error{closeAll(e.links), e.syscalls.Close(), e.grace.Close()}
+	errs := []error{e.gate.Close(), closeAll(e.links), e.syscalls.Close(), e.grace.Close()}
 	for _, m := range e.maps.all() {
 		if m != nil {
 			errs = append(errs, m.Close())

@@ -21,6 +21,7 @@ type hook struct {
 	carries   bool // without it the dimension is not held at all
 	cgroup    ebpf.AttachType
 	onDemand  bool // attached at first only to see whether it can be
+	run       bool // not attached: we run it
 }
 
 // securityHook is an LSM hook, by the name of its LSM program.
@@ -123,8 +124,8 @@ func (s securityHook) hook(r Strength) (hook, bool) {
 		h.section, h.target = "fmod_ret/security_"+function, "security_"+function
 		h.program = "fmod_" + program
 		return h, true
-	case r == Signal && s.dimension == event.DimExec:
-		h.section, h.program = "tp_btf/sched_process_exec", "signal_sched_process_exec"
+	case (r == Signal || r == Fanotify) && s.dimension == event.DimExec:
+		h.section, h.program = signalHook, "signal_sched_process_exec"
 		return h, true
 	}
 	return h, false
@@ -142,6 +143,9 @@ func wanted(r rung, cfg Config) []hook {
 		hooks = append(hooks, h)
 	}
 	hooks = append(hooks, runtimeHooks(r.strength)...)
+	if r.strength == Fanotify {
+		hooks = append(hooks, hook{section: gateHook, program: gateProgram, dimension: event.DimExec, run: true})
+	}
 	if byCgroup && cfg.Dimensions.Has(event.DimNetwork) {
 		hooks = append(hooks, cgroupHooks()...)
 	}
@@ -176,6 +180,9 @@ type attached struct {
 func attachAll(collection *ebpf.Collection, cfg Config, hooks []hook) (links []attached, missing map[string]error, err error) {
 	missing = map[string]error{}
 	for i, h := range hooks {
+		if h.run {
+			continue
+		}
 		more, err := attach(collection.Programs[h.program], h, cfg.Cgroups)
 		if h.onDemand {
 			for _, l := range more {

@@ -15,6 +15,8 @@ func (e *Enforcer) HeldBy(d event.Dimension) string {
 		return ""
 	case d == event.DimNetwork && e.byCgroup():
 		return Cgroup.String()
+	case e.gate.Ended() != nil:
+		return Signal.String()
 	}
 	return e.strength.String()
 }

@@ -23,7 +23,6 @@ import (
 
 // Rules in the kernel.
 func TestRules(t *testing.T) {
-	sensortest.OnlyOn(t, "6.12")
 	tests := map[string]func(t *testing.T, w *trial){
 		"deeds": testEveryDeed, "known": testKnown, "baseline": testBesideBaseline, "kill": testKill, "manner": testManner, "runtime": testRuntime,
 		"reload": testReload(""), "reload by actor": testReload(" and not proc.aname in (nobody, nowhere) and not basename(proc.exepath) = nobody"),
@@ -38,10 +37,11 @@ func TestRules(t *testing.T) {
 	})
 }
 
-// eachStrength runs a test with each strength that stops other things than executions.
+// eachStrength runs a test with each strength that stops other things than executions, in the matrix on a kernel each.
 func eachStrength(t *testing.T, test func(t *testing.T, w *trial)) {
-	for _, strength := range []enforce.Strength{enforce.LSM, enforce.FmodRet} {
+	for strength, kernel := range map[enforce.Strength]string{enforce.LSM: "6.12", enforce.FmodRet: "6.1"} {
 		t.Run(strength.String(), func(t *testing.T) {
+			sensortest.OnlyOn(t, kernel)
 			scope := sensortest.NewScope(t)
 			p, err := process.Open(scope.Shared)
 			if err != nil {

@@ -17,14 +17,17 @@ type Strength uint8
 
 // The strengths, strongest first after Auto.
 const (
-	Auto    Strength = iota // the strongest that this kernel offers
-	LSM                     // BPF LSM: the call returns EPERM. CONFIG_BPF_LSM and bpf in the lsm= list
-	FmodRet                 // fmod_ret on security_ functions: the call returns EPERM
-	Signal                  // executions only: SIGKILL before the first instruction; the caller's image is gone
-	Cgroup                  // the network only: the call returns EPERM. Only if it is asked for: others have these hooks too
+	Auto     Strength = iota // the strongest that this kernel offers
+	LSM                      // BPF LSM: the call returns EPERM. CONFIG_BPF_LSM and bpf in the lsm= list
+	FmodRet                  // fmod_ret on security_ functions: the call returns EPERM
+	Fanotify                 // executions only: the call returns EPERM where the agent answers, and behind it is Signal. Only if it is asked for
+	Signal                   // executions only: SIGKILL before the first instruction; the caller's image is gone
+	Cgroup                   // the network only: the call returns EPERM. Only if it is asked for: others have these hooks too
 )
 
-func strengths() [5]string { return [5]string{"auto", "lsm", "fmod_ret", "signal", "cgroup"} }
+func strengths() [6]string {
+	return [6]string{"auto", "lsm", "fmod_ret", "fanotify", "signal", "cgroup"}
+}
 
 func (s Strength) String() string { return strengths()[s] }
 
@@ -35,12 +38,14 @@ func ParseStrength(text string) (Strength, error) {
 			return Strength(i), nil
 		}
 	}
-	return Auto, fmt.Errorf("unknown strength %q: want auto, lsm, fmod_ret, signal or cgroup", text)
+	return Auto, fmt.Errorf("unknown strength %q: want auto, lsm, fmod_ret, fanotify, signal or cgroup", text)
 }
 
 // Hook is where verdicts of this strength are taken.
 func (s Strength) Hook() event.Hook {
-	return [...]event.Hook{event.HookUnspecified, event.HookLSM, event.HookFmodRet, event.HookSignal, event.HookCgroup}[s]
+	return [...]event.Hook{
+		event.HookUnspecified, event.HookLSM, event.HookFmodRet, event.HookFanotify, event.HookSignal, event.HookCgroup,
+	}[s]
 }
 
 // rung is one step of the ladder, named by the hook that it does not do without.
@@ -57,14 +62,19 @@ func (r rung) lacks() string {
 	return errNoHook.Error()
 }
 
+const signalHook = "tp_btf/sched_process_exec"
+
 // ladder to the strength that is wanted.
 func ladder(wanted Strength) []rung {
 	rungs := []rung{
 		{LSM, "lsm/bprm_check_security"},
 		{FmodRet, "fmod_ret/security_bprm_check"},
-		{Signal, "tp_btf/sched_process_exec"},
+		{Signal, signalHook},
 	}
-	if wanted == Cgroup {
+	switch wanted {
+	case Fanotify:
+		rungs[2].strength = Fanotify // it does not do without the hook of Signal either
+	case Cgroup:
 		rungs = append(rungs, rung{Cgroup, "cgroup/connect4"})
 	}
 	return rungs

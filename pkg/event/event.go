@@ -48,7 +48,8 @@ const (
 	HookFmodRet // the operation returns EPERM
 	HookSignal  // SIGKILL before the new image runs its first instruction
 	HookUprobe
-	HookCgroup // cgroup/connect and its like: the operation returns EPERM
+	HookCgroup   // cgroup/connect and its like: the operation returns EPERM
+	HookFanotify // a permission event that the agent answered: execve returns EPERM
 )
 
 // Mode is how a workload is held to its baseline.

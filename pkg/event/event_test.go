@@ -15,7 +15,7 @@ func TestNames(t *testing.T) {
 		"unspecified": Unspecified, "fork": Fork, "exec": Exec, "exit": Exit, "exec_check": ExecCheck,
 		"handshake": Handshake, "pause": Pause, "cgroup": Cgroup, "access": Access, "unknown(9)": KindCount, "unknown(65535)": Kind(65535),
 		"allow": Allow, "audit": Audit, "deny": Deny, "unknown(3)": Verdict(3),
-		"tracepoint": HookTracepoint, "lsm": HookLSM, "fmod_ret": HookFmodRet, "signal": HookSignal,
+		"tracepoint": HookTracepoint, "lsm": HookLSM, "fmod_ret": HookFmodRet, "signal": HookSignal, "fanotify": HookFanotify,
 		"uprobe": HookUprobe, "unknown(255)": Hook(255),
 		"off": Off, "learn": Learn, "enforce": Enforce, "unknown(4)": Mode(4),
 		"client": Client, "server": Server, "unknown": RoleUnknown, "unknown(7)": Role(7),
@@ -48,7 +48,8 @@ func TestMeans(t *testing.T) {
 	for hook, want := range map[Hook]string{
 		HookUnspecified: "observed only", HookTracepoint: "observed only", HookUprobe: "observed only",
 		HookLSM: "the call returns EPERM", HookFmodRet: "the call returns EPERM",
-		HookSignal: "SIGKILL before the first instruction", Hook(99): "observed only",
+		HookSignal:   "SIGKILL before the first instruction",
+		HookFanotify: "the call returns EPERM", Hook(99): "observed only",
 	} {
 		if got := hook.Means(); got != want {
 			t.Errorf("%s means %q, want %q", hook, got, want)

@@ -6,7 +6,7 @@ import "fmt"
 var (
 	kindNames    = [...]string{"unspecified", "fork", "exec", "exit", "exec_check", "handshake", "pause", "cgroup", "access"}
 	verdictNames = [...]string{"allow", "audit", "deny"}
-	hookNames    = [...]string{"unspecified", "tracepoint", "lsm", "fmod_ret", "signal", "uprobe", "cgroup"}
+	hookNames    = [...]string{"unspecified", "tracepoint", "lsm", "fmod_ret", "signal", "uprobe", "cgroup", "fanotify"}
 	modeNames    = [...]string{"off", "learn", "audit", "enforce"}
 )
 
@@ -35,7 +35,7 @@ func ParseMode(s string) (Mode, error) {
 // Means says in words what a hook does to a denied operation.
 func (h Hook) Means() string {
 	switch h {
-	case HookLSM, HookFmodRet, HookCgroup:
+	case HookLSM, HookFmodRet, HookCgroup, HookFanotify:
 		return "the call returns EPERM"
 	case HookSignal:
 		return "SIGKILL before the first instruction"

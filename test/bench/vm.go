@@ -96,7 +96,9 @@ func (c comparison) rows(version string, r report.Report) []row {
 			fmt.Sprint(l.Goal),
 		})
 	}
+	beside, without := r.Idle()
 	return append(rows,
+		row{"  a second without a load, agent and kernel threads", fmt.Sprintf("%.2f M instructions (without an agent %.2f M)", beside/1e6, without/1e6), ""},
 		row{"  agent start", fmt.Sprintf("%.0f M instructions, %.0f M of them in the kernel", r.Start/1e6, r.StartKernel/1e6), ""},
 		row{"  agent's resident memory", fmt.Sprintf("%.1f MiB", float64(r.RSS)/(1<<20)), ""})
 }

@@ -123,6 +123,12 @@ func (s *stage) run(k load.Kind, n int) (c report.Cost, err error) {
 	if err != nil {
 		return c, err
 	}
+	// What it does in a while without a load is none of the load's, and in each measurement there is such a while.
+	idle, err := usage()
+	if err != nil {
+		return c, err
+	}
+	time.Sleep(settle)
 	begin, err := usage()
 	if err != nil {
 		return c, err
@@ -141,8 +147,12 @@ func (s *stage) run(k load.Kind, n int) (c report.Cost, err error) {
 	}
 	slices.Sort(inline)
 	done := float64(each * parts)
+	idleAgent, idleThreads := begin.since(idle)
 	agent, threads := end.since(begin)
-	c = report.Cost{Inline: inline[parts/2] / float64(each), Agent: agent / done, Threads: threads / done}
+	c = report.Cost{
+		Inline: inline[parts/2] / float64(each), Agent: max(agent-idleAgent, 0) / done, Threads: max(threads-idleThreads, 0) / done,
+		Idle: (idleAgent + idleThreads) / settle.Seconds(),
+	}
 	now, err := s.events()
 	if err != nil || now == nil {
 		return c, err

@@ -2,6 +2,8 @@
 // not judge: the goals travel with the numbers.
 package report
 
+import "slices"
+
 // Report of one boot. Costs are in instructions, which the guest's clock shows as nanoseconds.
 type Report struct {
 	Loads []Load
@@ -23,6 +25,7 @@ type Cost struct {
 	Inline  float64 // who does it
 	Agent   float64 // the agent's processes, while the load ran and in the moment after
 	Threads float64 // the kernel's threads, the same
+	Idle    float64 // what both take in a second without a load; the moment after the load is less that
 	// Events that reached the agent, by kind; nil if it does not say.
 	Events map[string]float64
 }
@@ -44,4 +47,22 @@ func (l Load) Ratio(how func(Cost) float64) float64 { return how(l.Beside) / l.N
 func (l Load) Spread() float64 {
 	a, b := l.Before.AllIn(), l.After.AllIn()
 	return max(a, b)/min(a, b) - 1
+}
+
+// Idle is what a second without a load takes with the agent and without it, at the median of the loads' moments
+// before they began.
+func (r Report) Idle() (beside, without float64) {
+	var with, none []float64
+	for _, l := range r.Loads {
+		with, none = append(with, l.Beside.Idle), append(none, l.Before.Idle, l.After.Idle)
+	}
+	return median(with), median(none)
+}
+
+func median(of []float64) float64 {
+	if len(of) == 0 {
+		return 0
+	}
+	slices.Sort(of)
+	return of[len(of)/2]
 }
