@@ -14,11 +14,11 @@ func newPause() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "pause", Short: "Stop all enforcement at once, for a time", Args: cobra.NoArgs,
 		Long: `pause is the break-glass switch: from now on nothing is denied on this node, and what
-would be is audited. The kernel ends the pause by itself, also without the agent, and
-an agent that is started anew meanwhile goes on with it. It is told as an alert. The
-file that break_glass names in the configuration does the same while it is there, for
-an hour from its modification time on; one from the future is not obeyed. Without an
-agent, 'plumbline-agent unload' ends enforcement.`,
+would be is audited; what is quarantined goes on. The kernel ends the pause by itself,
+also without the agent, and an agent that is started anew meanwhile goes on with it.
+It is told as an alert. The file that break_glass names in the configuration does the
+same while it is there, for an hour from its modification time on; one from the future
+is not obeyed. Without an agent, 'plumbline-agent unload' ends enforcement.`,
 		Example: "  plumbline-agent pause --for 10m --reason 'incident 4711'\n  plumbline-agent resume --reason 'it was not us'",
 	}
 	length := cmd.Flags().Duration("for", 10*time.Minute, "`DURATION` of the pause, more than 0 and at most 1h")

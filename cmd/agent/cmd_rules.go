@@ -75,4 +75,7 @@ func printRules(w io.Writer, s agent.RulesStatus) {
 		}
 		fmt.Fprintf(w, "rules: %s (mode %s): %s%s\n", r.Action, r.Mode, cli.Printable(r.Name), cannot)
 	}
+	for _, r := range s.Responding {
+		fmt.Fprintf(w, "rules: %s (mode %s): %s\n", r.Action, r.Mode, cli.Printable(r.Name))
+	}
 }

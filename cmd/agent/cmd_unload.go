@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/plumbline-io/plumbline/cmd/internal/cli"
 	"github.com/plumbline-io/plumbline/pkg/agent"
 )
 
@@ -18,10 +19,12 @@ func newUnload() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "unload", Short: "Take out of the kernel what an agent has left there", Args: cobra.NoArgs,
 		Long: `unload ends enforcement that outlives the agent: it removes every hook and map that
-an agent has pinned, also in directories that the configuration named earlier. It is
-refused while the agent runs: stop that first, or run it with --on-stop release.
-Without --config it takes the agent for one with the default configuration. If there
-is nothing, it names the other directories on this machine in which agents pinned.`,
+an agent has pinned, also in directories that the configuration named earlier, and lets
+workloads go on that are quarantined. It is refused while the agent runs: stop that
+first, or run it with --on-stop release. Without --config it takes the agent for one
+with the default configuration; with --pin-dir or --socket alone, whose state directory
+is not known, quarantined workloads stay so. If there is nothing, it names the other
+directories on this machine in which agents pinned.`,
 		Example: `  systemctl stop plumbline-agent && plumbline-agent unload --config /etc/plumbline/agent.yaml
   plumbline-agent unload --pin-dir /sys/fs/bpf/plumbline-canary`,
 	}
@@ -49,6 +52,14 @@ func runUnload(cmd *cobra.Command, o unloadOptions) error {
 			fmt.Fprintln(cmd.OutOrStdout(), "removed", name)
 		}
 	}
+	if len(errs) == 0 || errors.Join(errs...) == nil {
+		released, err := o.release()
+		errs = append(errs, err)
+		found = found || err != nil || len(released) > 0
+		for _, name := range released {
+			fmt.Fprintln(cmd.OutOrStdout(), "released", cli.Printable(name))
+		}
+	}
 	if found {
 		return errors.Join(errs...)
 	}
@@ -59,17 +70,39 @@ func runUnload(cmd *cobra.Command, o unloadOptions) error {
 	return nil
 }
 
+// release lets the workloads go on that the agent has stopped, if it is known where it wrote them down.
+func (o unloadOptions) release() ([]string, error) {
+	if o.config == "" && (o.dir != "" || o.socket != "") {
+		return nil, nil
+	}
+	c, err := o.read()
+	if err != nil {
+		return nil, err
+	}
+	return agent.ReleaseAll(c)
+}
+
+// read reads the configuration; without a file it is the default one.
+func (o unloadOptions) read() (agent.Config, error) {
+	if o.config == "" {
+		return agent.Config{}, nil
+	}
+	c, err := agent.ReadConfig(o.config)
+	if err != nil {
+		return c, usageError{err}
+	}
+	return c, nil
+}
+
 // dirs lists where the agent pins, or has pinned.
 func (o unloadOptions) dirs() ([]string, error) {
-	var c agent.Config
+	c, err := o.read()
 	switch {
+	case err != nil:
+		return nil, err
 	case o.dir != "":
 		return []string{o.dir}, nil
 	case o.config != "":
-		var err error
-		if c, err = agent.ReadConfig(o.config); err != nil {
-			return nil, usageError{err}
-		}
 	case o.socket != "":
 		// Another agent than the default one, and its state directory is not known.
 		socket, err := filepath.Abs(o.socket)

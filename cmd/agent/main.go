@@ -123,7 +123,7 @@ Exit codes: 0 fine; 1 failed, or something is missing; 2 wrong usage or configur
 		Version: version,
 	}
 	root.SetVersionTemplate("plumbline-agent {{.Version}}\n")
-	root.AddCommand(newRun(), newCheck(), newStatus(), newEvents(), newBaseline(), newExplain(), newMode(), newPause(), newResume(), newUnload(), newRules(), newVersion())
+	root.AddCommand(newRun(), newCheck(), newStatus(), newEvents(), newBaseline(), newExplain(), newMode(), newPause(), newResume(), newRelease(), newUnload(), newRules(), newVersion())
 	cli.Strict(root)
 	return root
 }

@@ -171,6 +171,7 @@ func printStatus(w io.Writer, s agent.Status) error {
 	if !s.PausedUntil.IsZero() {
 		fmt.Fprintln(w, "PAUSED: nothing is denied until", s.PausedUntil.Format(time.TimeOnly))
 	}
+	printResponses(w, s)
 	fmt.Fprintf(w, "baselines: %d entries; the kernel has room for %d with a path\n", s.Entries, s.BaselinePaths)
 	fmt.Fprintln(w)
 	if err := printWorkloads(w, s); err != nil {
@@ -182,6 +183,30 @@ func printStatus(w io.Writer, s agent.Status) error {
 	}
 	fmt.Fprintln(w, "\nlost:", counters(s.Lost))
 	return nil
+}
+
+// printResponses tells what was done to whole workloads, and which of them are stopped.
+func printResponses(w io.Writer, s agent.Status) {
+	state := "off"
+	if s.Responses.On {
+		state = "on"
+	}
+	fmt.Fprintf(w, "responses: %s", state)
+	for _, c := range s.Responses.Counts {
+		fmt.Fprintf(w, ", %s %s %d", c.Action, c.Outcome, c.Count)
+	}
+	if s.Responses.Waiting > 0 {
+		fmt.Fprintf(w, ", %d waiting", s.Responses.Waiting)
+	}
+	fmt.Fprintln(w)
+	for _, q := range s.Quarantined {
+		until := "until it is released"
+		if !q.Until.IsZero() {
+			until = "until " + q.Until.Local().Format(time.DateTime)
+		}
+		fmt.Fprintf(w, "QUARANTINED: %s since %s %s, by rule %s\n",
+			cli.Printable(q.Workload), q.Since.Local().Format(time.DateTime), until, cli.Printable(q.Rule))
+	}
 }
 
 // printWorkloads prints a line for each, and below the table what is not held as the mode says.

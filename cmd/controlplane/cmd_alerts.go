@@ -232,7 +232,7 @@ func (p *alertPrinter) print(page []rawAlert) error {
 		}
 		row := alertRow(a)
 		if p.wide {
-			row = append(row, cmp.Or(a.Detail.Action, "alert"), strings.Join(a.Detail.Attack, ","), a.Detail.Key)
+			row = append(row, actionText(&a.Detail), strings.Join(a.Detail.Attack, ","), a.Detail.Key)
 		}
 		rows = append(rows, row)
 	}
@@ -240,6 +240,12 @@ func (p *alertPrinter) print(page []rawAlert) error {
 		return nil
 	}
 	return p.table.print(rows)
+}
+
+// actionText is what the rule asked for, and in a word what became of a response.
+func actionText(d *alert.Detail) string {
+	outcome, _, _ := strings.Cut(d.Outcome, ":")
+	return strings.TrimSpace(cmp.Or(d.Action, "alert") + " " + outcome)
 }
 
 func alertRow(a alert.Alert) []string {

@@ -25,16 +25,22 @@ the macros and lists of earlier ones, and replace their rules.
 
 A rule may have keys that Falco does not know:
 
-  action: deny               # alert; deny: the call returns EPERM; kill: its process is killed too
-  mode: enforce              # of deny and kill: audit alerts, enforce stops; off: the rule is disabled
+  action: deny               # alert; deny: the call returns EPERM; kill: its process is killed too;
+                             # quarantine, drain, restart, evict: of the whole workload, after the alert
+  mode: enforce              # of all but alert: audit alerts, enforce does it; off: the rule is disabled
   attack: [T1059.004]        # techniques of MITRE ATT&CK
   window: {count: 50, within: 10s, by: [proc.exepath], distinct: [fd.sip, fd.sport]}
 
 Without them a rule alerts, and its mode is audit. Deny and kill with mode enforce stop what the rule
 matches in protected workloads: those in mode enforce, and those that "protect" in the agent's
 configuration names. In others the alert says what would have been stopped. The kernel has to decide
-the whole condition: lint names each part that it cannot, and explain says where what is decided. The
-actions quarantine, drain, restart and evict are known, and only alert so far.
+the whole condition: lint names each part that it cannot, and explain says where what is decided.
+
+The other actions are taken by the agent, in the same workloads, if mode is enforce and "responses: on"
+stands in its configuration: quarantine stops all processes until somebody releases them or the time is
+over; drain asks the workload to end (systemd unit, pod by eviction, else SIGTERM to the main process);
+restart lets it be started anew; evict takes a pod from the node, against its disruption budget too. One
+in ten minutes for a workload; the alert says what became of it.
 
 With a window it raises an alert when so many matches (2 to 10000) of one workload fall within a time
 (24h at most), counted for each combination of the values of by. With distinct, different values are counted

@@ -206,8 +206,10 @@ func effect(r *rule.Rule) string {
 		return "mode off disables it"
 	case r.Action == rule.Alert:
 		return "it alerts"
-	case !r.Stops():
-		return r.Action.String() + " is not done yet: it alerts"
+	case r.Action.Responds() && r.Mode == event.Enforce:
+		return "it alerts, and the agent does it then in protected workloads, if its configuration says \"responses: on\""
+	case r.Action.Responds():
+		return "in mode " + r.Mode.String() + " it alerts; with mode enforce the agent does it then, in protected workloads"
 	case r.Mode == event.Enforce:
 		return "the kernel does it in protected workloads; in others the alert says what would have been stopped"
 	}

@@ -52,6 +52,7 @@ type Agent struct {
 	metrics       *metrics       // nil: not wanted
 	stream        *stream
 	pause         pauser
+	responder     responder
 	pins          *sensor.Pins   // nil: enforcement ends with the agent
 	unpinned      string         // why
 	own           detect.Subject // the workload that the agent is of
@@ -77,7 +78,7 @@ func Open(cfg Config) (*Agent, error) {
 	a := &Agent{cfg: cfg, started: time.Now(), stream: newStream(), table: process.New(process.Config{})}
 	for _, open := range []func() error{
 		a.openHost, a.openRules, a.openSinks, a.openFalco, a.openMetrics, a.lockPins, a.openSuccessor, a.openKernel, a.openPause,
-		a.openKernelRules, a.openRegistry, a.takeOver, a.protect,
+		a.openResponses, a.openKernelRules, a.openRegistry, a.takeOver, a.protect,
 	} {
 		if err := open(); err != nil {
 			return nil, errors.Join(err, a.Close())
@@ -219,6 +220,10 @@ func (a *Agent) Run(outer context.Context) error {
 	if a.kernel.enforcer != nil {
 		group.Go(func() error { return a.watchBreakGlass(ctx) })
 	}
+	group.Go(func() error { return a.watchQuarantines(ctx) })
+	for range responders {
+		group.Go(func() error { return a.runResponses(ctx) })
+	}
 	if a.marker != nil {
 		group.Go(func() error { return a.answerExecutions(ctx) })
 		group.Go(func() error { return a.marker.Run(ctx) })
@@ -232,6 +237,9 @@ func (a *Agent) Run(outer context.Context) error {
 	}
 	err = group.Wait()
 	a.told = outer.Err() != nil
+	if a.releases() {
+		a.releaseAll("the agent was told to stop")
+	}
 	return errors.Join(err, outputs(), delivery(), a.registry.Save(), a.successor.Save(a.registry))
 }
 

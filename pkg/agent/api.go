@@ -45,6 +45,7 @@ func listenAPI(socket string, a *Agent) (*api, error) {
 	mux.HandleFunc("POST /baseline/allow", s.allow)
 	mux.HandleFunc("POST /mode", s.mode)
 	mux.HandleFunc("POST /pause", s.pause)
+	mux.HandleFunc("POST /release", s.release)
 	mux.HandleFunc("POST /rules/reload", s.reload)
 	mux.HandleFunc("GET /events", s.events)
 	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
@@ -115,6 +116,24 @@ func (s *api) pause(w http.ResponseWriter, r *http.Request) {
 		err = s.agent.Pause(time.Duration(req.Seconds*float64(time.Second)), req.Reason)
 	}
 	if err != nil {
+		fail(w, err)
+		return
+	}
+	answer(w, req)
+}
+
+// releaseRequest asks for a quarantined workload to go on.
+type releaseRequest struct {
+	Workload string `json:"workload"`
+	Reason   string `json:"reason"`
+}
+
+func (s *api) release(w http.ResponseWriter, r *http.Request) {
+	var req releaseRequest
+	if !readRequest(w, r, &req) {
+		return
+	}
+	if err := s.agent.release(req.Workload, req.Reason); err != nil {
 		fail(w, err)
 		return
 	}

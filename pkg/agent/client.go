@@ -98,6 +98,16 @@ func (c *Client) Pause(ctx context.Context, length time.Duration, reason string)
 	return err
 }
 
+// Release lets a quarantined workload go on. The reason is in the alert about it.
+func (c *Client) Release(ctx context.Context, workload, reason string) error {
+	req, err := json.Marshal(releaseRequest{Workload: workload, Reason: reason})
+	if err != nil {
+		return err
+	}
+	_, err = c.ask(ctx, http.MethodPost, "/release", bytes.NewReader(req))
+	return err
+}
+
 // Allow adds an entry to a workload's baseline, whatever its mode. False: it was allowed already. The reason
 // is required; log and alerts keep it.
 func (c *Client) Allow(ctx context.Context, workload string, k event.Key, reason string) (added bool, err error) {

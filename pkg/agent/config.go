@@ -61,6 +61,17 @@ type Config struct {
 	// mode is; "containers" stands for every container. Where the mode is enforce they always do, and in
 	// guarded workloads never. Elsewhere such rules tell what they would have denied. Default: none.
 	Protect []string `yaml:"protect"`
+	// Responses says whether the agent acts on whole workloads where rules ask for it (action quarantine, drain, restart
+	// or evict, with mode enforce), in workloads in which rules that deny do so: on or off. Default: off.
+	Responses string `yaml:"responses"`
+	// ResponsesPerNode is how many workloads of this node may meet a response within ten minutes. Default: 3.
+	ResponsesPerNode int `yaml:"responses_per_node"`
+	// QuarantineLimit is for how long a workload stays quarantined unless it is released, as 90s, 30m or 1h. 0: until it is
+	// released. Default: 1h.
+	QuarantineLimit string `yaml:"quarantine_limit"`
+	// DBusSocket is the system bus, on which systemd is asked to stop or restart a unit.
+	// Default: /run/dbus/system_bus_socket.
+	DBusSocket string `yaml:"dbus_socket"`
 	// Alerts is a file that also gets every alert as one JSON line; "-" is standard output.
 	Alerts string `yaml:"alerts"`
 	// AlertsFormat is how Alerts and AlertsSyslog get them: json, or text, Falco's line. Default: json.
@@ -146,6 +157,7 @@ func (c *Config) Complete() error {
 	for value, fallback := range map[*string]string{
 		&c.Mode: "learn", &c.Strength: "auto", &c.RuleMatching: rule.All.String(), &c.OnStop: onStopKeep,
 		&c.AlertsFormat: alert.JSON.String(), &c.Priority: "debug", &c.BreakGlass: DefaultBreakGlass, &c.TrustDomain: "plumbline.local",
+		&c.Responses: responsesOff, &c.QuarantineLimit: "1h", &c.DBusSocket: "/run/dbus/system_bus_socket",
 		&c.ControlPlane.Tenant: "default", &c.ControlPlane.Cluster: "default",
 	} {
 		if *value == "" {
@@ -162,6 +174,9 @@ func (c *Config) Complete() error {
 	if c.CrashBudget == nil {
 		c.CrashBudget = new(int)
 		*c.CrashBudget = 3
+	}
+	if c.ResponsesPerNode == 0 {
+		c.ResponsesPerNode = 3
 	}
 	if c.RingBytes == 0 {
 		c.RingBytes = 4 << 20
@@ -240,6 +255,9 @@ func (c *Config) check() error {
 	}
 	if c.SpoolBytes < 1<<20 {
 		return fmt.Errorf("check spool_bytes: %d is less than 1 MiB", c.SpoolBytes)
+	}
+	if err := c.checkResponses(); err != nil {
+		return err
 	}
 	if err := c.checkOutputs(); err != nil {
 		return err

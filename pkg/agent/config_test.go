@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestConfigErrorsNameFileAndLine(t *testing.T) {
@@ -49,13 +50,18 @@ func TestConfigChecks(t *testing.T) {
 		config Config
 		want   string
 	}{
-		"mode":     {Config{Mode: "watch"}, `unknown mode "watch"`},
-		"strength": {Config{Strength: "hard"}, `unknown strength "hard"`},
-		"matching": {Config{RuleMatching: "some"}, `check rule_matching: unknown "some": want first or all`},
-		"ring":     {Config{RingBytes: 100000}, "not a power of two"},
-		"paths":    {Config{BaselinePaths: 5}, "check baseline_paths: 5 is not from 1024 to 16777216"},
-		"spool":    {Config{SpoolBytes: 5}, "less than 1 MiB"},
-		"scope":    {Config{Scope: []string{"/usr"}}, "check scope /usr: not a cgroup directory"},
+		"mode":       {Config{Mode: "watch"}, `unknown mode "watch"`},
+		"strength":   {Config{Strength: "hard"}, `unknown strength "hard"`},
+		"matching":   {Config{RuleMatching: "some"}, `check rule_matching: unknown "some": want first or all`},
+		"ring":       {Config{RingBytes: 100000}, "not a power of two"},
+		"paths":      {Config{BaselinePaths: 5}, "check baseline_paths: 5 is not from 1024 to 16777216"},
+		"responses":  {Config{Responses: "yes"}, `check responses: unknown "yes": want on or off`},
+		"per node":   {Config{ResponsesPerNode: -1}, "check responses_per_node: -1 is less than 1"},
+		"limit":      {Config{QuarantineLimit: "-1h"}, `check quarantine_limit: "-1h" is no time like 90s, 30m or 1h`},
+		"limit, day": {Config{QuarantineLimit: "1d"}, `check quarantine_limit: "1d" is no time`},
+		"dbus":       {Config{DBusSocket: "bus"}, "check dbus_socket: bus is not an absolute path"},
+		"spool":      {Config{SpoolBytes: 5}, "less than 1 MiB"},
+		"scope":      {Config{Scope: []string{"/usr"}}, "check scope /usr: not a cgroup directory"},
 
 		"alerts_format":     {Config{AlertsFormat: "xml"}, `check alerts_format: unknown format "xml": want json or text`},
 		"priority":          {Config{Priority: "loud"}, `check priority: unknown priority "loud"`},
@@ -97,8 +103,22 @@ func TestEmptyConfigIsAllDefaults(t *testing.T) {
 	if err := c.Complete(); err != nil {
 		t.Fatal(err)
 	}
+	if c.Responses != "off" || c.ResponsesPerNode != 3 || c.quarantineLimit() != time.Hour {
+		t.Errorf("responses by default: %s, %d, %s", c.Responses, c.ResponsesPerNode, c.quarantineLimit())
+	}
 	if c.Mode != "learn" || c.Strength != "auto" || c.Node == "" || c.RingBytes != 4<<20 {
 		t.Errorf("defaults: %+v", c)
+	}
+}
+
+// What YAML takes for booleans and numbers is meant here.
+func TestResponsesAsWritten(t *testing.T) {
+	c, err := parseConfig("agent.yaml", []byte("responses: on\nquarantine_limit: 0\n"))
+	if err == nil {
+		err = c.Complete()
+	}
+	if err != nil || c.Responses != "on" || c.quarantineLimit() != 0 {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
 

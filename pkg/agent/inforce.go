@@ -25,6 +25,24 @@ type StoppingRule struct {
 	Cannot string `json:"cannot,omitempty"` // what it asks for in vain on this node
 }
 
+// RespondingRule is a rule that asks for a response, in protected workloads and if its mode is enforce.
+type RespondingRule struct {
+	Name   string `json:"name"`
+	Action string `json:"action"`
+	Mode   string `json:"mode"`
+}
+
+// responding lists the rules that ask for a response.
+func responding(set *rule.Ruleset) []RespondingRule {
+	var list []RespondingRule
+	for _, r := range set.Rules() {
+		if r.Action.Responds() {
+			list = append(list, RespondingRule{r.Name, r.Action.String(), r.Mode.String()})
+		}
+	}
+	return list
+}
+
 // useRules puts a set of rules in force, in the kernel and for every event from the next one on. If the kernel
 // refuses them, those in force stay.
 func (a *Agent) useRules(set *rule.Ruleset) error {
@@ -85,7 +103,7 @@ func stopping(set *rule.Ruleset, e *enforce.Enforcer) []StoppingRule {
 func (a *Agent) rulesStatus() RulesStatus {
 	s := a.rules.Status()
 	s.Kernel.Operations = []string{}
-	s.Stopping = stopping(a.rules.InForce(), a.kernel.enforcer)
+	s.Stopping, s.Responding = stopping(a.rules.InForce(), a.kernel.enforcer), responding(a.rules.InForce())
 	if problem := a.kernelProblem.Load(); problem != nil {
 		s.Kernel.Problem = *problem
 	}

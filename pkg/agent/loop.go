@@ -61,6 +61,7 @@ func (a *Agent) handle(ev *event.Event) {
 	}
 	a.alerts = a.detector.Observe(ev, &a.subject, a.alerts[:0])
 	for i := range a.alerts {
+		a.respond(ev, &a.alerts[i])
 		a.sink.Raise(a.alerts[i])
 	}
 	if ev.Verdict == event.Deny && ev.RuleID == 0 {

@@ -51,7 +51,10 @@ func (a *Agent) snapshot() (telemetry.Snapshot, error) {
 	snap := telemetry.Snapshot{
 		Events: s.Events, Lost: s.Lost, Alerts: s.Alerts, Workloads: map[string]int{},
 		Spooled: s.ControlPlane.Spooled, Connected: s.ControlPlane.Connected, RSS: int64(s.RSS),
-		Rules: s.Rules.Rules, RuleReloads: map[string]uint64{"used": s.Rules.Reloads, "refused": s.Rules.Refused},
+		Rules: s.Rules.Rules, Quarantined: len(s.Quarantined), RuleReloads: map[string]uint64{"used": s.Rules.Reloads, "refused": s.Rules.Refused},
+	}
+	for _, c := range s.Responses.Counts {
+		snap.Responses = append(snap.Responses, telemetry.Responses(c))
 	}
 	for _, w := range s.Workloads {
 		snap.Workloads[w.Mode]++

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"time"
@@ -18,9 +19,11 @@ type notice struct {
 	rule, text, reason, tag string
 	subject                 detect.Subject // of all workloads: its mode alone
 	fields                  map[string]any // beside time, workload and reason
+	severity                alert.Severity // 0: critical
+	action, outcome         string         // of a response
 }
 
-// tell raises a notice as a critical alert. Safe for concurrent use.
+// tell raises a notice as an alert. Safe for concurrent use.
 func (a *Agent) tell(n notice) {
 	now, w := time.Now().UTC(), n.subject
 	fields := map[string]any{"evt.time": now.UnixNano(), "plumbline.reason": n.reason}
@@ -28,12 +31,13 @@ func (a *Agent) tell(n notice) {
 		fields["workload.name"] = w.Name
 	}
 	maps.Copy(fields, n.fields)
+	severity := cmp.Or(n.severity, alert.Critical)
 	a.sink.Raise(alert.Alert{
-		Time: now, Rule: n.rule, Severity: alert.Critical, Source: detect.InternalSource, Hostname: a.cfg.Node,
-		Output: alert.Text(now, alert.Critical, n.text), Tags: []string{"baseline", n.tag}, Fields: fields,
+		Time: now, Rule: n.rule, Severity: severity, Source: detect.InternalSource, Hostname: a.cfg.Node,
+		Output: alert.Text(now, severity, n.text), Tags: []string{"baseline", n.tag}, Fields: fields,
 		Detail: alert.Detail{
 			SPIFFEID: w.SPIFFEID, IdentitySource: w.IdentitySource, Workload: w.Name, WorkloadKind: w.Kind, Cgroup: w.Cgroup,
-			Verdict: event.Audit.String(), Hook: "agent", Mode: w.Mode.String(), Key: n.reason,
+			Verdict: event.Audit.String(), Hook: "agent", Mode: w.Mode.String(), Key: n.reason, Action: n.action, Outcome: n.outcome,
 			Fingerprint: alert.Fingerprint(n.rule, a.cfg.Node, w.Name+n.reason, now.String()),
 		},
 	})

@@ -168,7 +168,7 @@ func (a *Agent) openPause() error {
 	return nil
 }
 
-// Pause stops enforcement of all workloads for a time, at once; 0 ends it. It is told as an alert, and goes on
+// Pause stops enforcement of all workloads for a time, at once, and lets go what is quarantined; 0 ends it. It is told as an alert, and goes on
 // if the agent is started anew meanwhile.
 func (a *Agent) Pause(length time.Duration, reason string) error {
 	switch {
@@ -185,11 +185,17 @@ func (a *Agent) Pause(length time.Duration, reason string) error {
 	return a.setPause(length, reason, false)
 }
 
+// isPaused says whether nothing is denied, and nobody is to be touched.
+func (a *Agent) isPaused() bool { return !a.pause.Until(time.Now()).IsZero() }
+
 func (a *Agent) setPause(length time.Duration, reason string, file bool) error {
 	if err := a.pause.Set(length, file); err != nil {
 		return err
 	}
 	a.tellPause(length, reason)
+	if length > 0 {
+		a.releaseAll("enforcement is paused: " + reason)
+	}
 	if err := a.pause.Keep(); err != nil {
 		return fmt.Errorf("done, but an agent that is started anew will not know of it: %w", err)
 	}

@@ -32,8 +32,6 @@ func newPausable(t *testing.T, dir string) (*Agent, *lastPause) {
 	return a, kernel
 }
 
-func (a *Agent) isPaused() bool { return !a.pause.Until(time.Now()).IsZero() }
-
 func touch(t *testing.T, file string, at time.Time) {
 	t.Helper()
 	if err := errors.Join(os.WriteFile(file, nil, 0o600), os.Chtimes(file, at, at)); err != nil {

@@ -34,6 +34,8 @@ type RulesStatus struct {
 
 	Kernel   KernelRules    `json:"kernel"`
 	Stopping []StoppingRule `json:"stopping,omitempty"` // the rules that deny or kill
+	// Responding are the rules that ask for more than that of whole workloads, whether or not responses are on.
+	Responding []RespondingRule `json:"responding,omitempty"`
 }
 
 // rulebook keeps the rules in force in step with their files. It is safe for concurrent use.

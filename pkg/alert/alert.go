@@ -98,10 +98,11 @@ type Detail struct {
 	Workload       string     `json:"workload,omitempty"`        // pod, container or unit name
 	WorkloadKind   string     `json:"workload_kind,omitempty"`   // container, unit, cgroup, host
 	Cgroup         string     `json:"cgroup,omitempty"`
-	Attack         []string   `json:"attack,omitempty"` // ids of MITRE ATT&CK techniques
-	Action         string     `json:"action,omitempty"` // that the rule asks for, if it is not just to alert: deny, kill
-	Verdict        string     `json:"verdict"`          // allow, audit, deny
-	Hook           string     `json:"hook"`             // lsm, fmod_ret, signal, tracepoint, uprobe
+	Attack         []string   `json:"attack,omitempty"`  // ids of MITRE ATT&CK techniques
+	Action         string     `json:"action,omitempty"`  // that the rule asks for, if it is not just to alert: deny, kill, quarantine, drain, restart, evict
+	Outcome        string     `json:"outcome,omitempty"` // of the last four: begun, taken: what, refused: why, failed: why
+	Verdict        string     `json:"verdict"`           // allow, audit, deny
+	Hook           string     `json:"hook"`              // lsm, fmod_ret, signal, tracepoint, uprobe
 	Mode           string     `json:"mode,omitempty"`
 	Key            string     `json:"key,omitempty"`  // learning key: what a baseline would need to hold
 	Also           []string   `json:"also,omitempty"` // other rules that the same event matches

@@ -41,10 +41,11 @@ func allowed() map[string][]string {
 		"pkg/alertstore":        {"pkg/alert"},
 		"pkg/output":            {"pkg/alert"},
 		"pkg/falco":             {"pkg/alert"},
+		"pkg/response":          {"pkg/rule", "pkg/workload"},
 		"pkg/agent": {
 			"pkg/event", "pkg/alert", "pkg/process", "pkg/rule", "pkg/rulefile", "pkg/baseline", "pkg/detect", "pkg/sensor", "pkg/sensor/process",
 			"pkg/sensor/gotls", "pkg/sensor/gcpause", "pkg/sensor/openssl", "pkg/enforce", "pkg/workload", "pkg/identity", "pkg/bus",
-			"pkg/spool", "pkg/output", "pkg/falco", "pkg/telemetry", "pkg/wholefile", "rules",
+			"pkg/spool", "pkg/output", "pkg/falco", "pkg/telemetry", "pkg/wholefile", "pkg/response", "rules",
 		},
 		"pkg/controlplane": {
 			"pkg/event", "pkg/alert", "pkg/rule", "pkg/baseline", "pkg/bus", "pkg/bus/natsserver", "pkg/alertstore", "pkg/identity", "pkg/telemetry", "pkg/falco",
@@ -72,6 +73,8 @@ func owners() map[string][]string {
 		"google.golang.org/protobuf":          {"pkg/falco"},
 		"go.opentelemetry.io/otel":            {"pkg/telemetry"},
 		"github.com/prometheus/client_golang": {"pkg/telemetry"},
+		"github.com/coreos/go-systemd":        {"pkg/response"},
+		"github.com/godbus/dbus":              {"pkg/response"},
 		"github.com/fsnotify/fsnotify":        {"pkg/rulefile"},
 		"github.com/spf13/cobra":              {"cmd"},
 		"github.com/spf13/pflag":              {"cmd"},

@@ -159,14 +159,14 @@ func (d *Detector) stopper(ev *event.Event) *rule.Rule {
 	return d.set.Drift(dimension(ev))
 }
 
-// addMatching lets rules with a window count what was denied, and names the other rules that match in its
-// alert, out[at]. There is none if it was told already, within the window.
+// addMatching lets rules with a window count what was denied, and those alert that ask for more than a denial. It names
+// the other rules that match in the alert of what was denied, out[at]. There is none if it was told already, within the window.
 func (d *Detector) addMatching(at int, w *Subject, out []alert.Alert) []alert.Alert {
 	told := len(out) > at
 	d.match = d.set.Match(&d.env, rule.All, d.match[:0])
 	for _, r := range d.match {
 		switch {
-		case r.Window.Count > 0:
+		case r.Window.Count > 0, r.Action.Responds():
 			out = d.raise(r, w, out)
 		case told && r.Name != out[at].Rule:
 			out[at].Detail.Also = append(out[at].Detail.Also, r.Name)
@@ -260,6 +260,9 @@ func (d *Detector) raise(r *rule.Rule, w *Subject, out []alert.Alert) []alert.Al
 	told.Detail.Attack = slices.Clone(r.Attack)
 	if r.Action != rule.Alert {
 		told.Detail.Action = r.Action.String()
+	}
+	if r.Action.Responds() && r.Mode != event.Enforce {
+		told.Detail.Outcome = "refused: the rule's mode is " + r.Mode.String()
 	}
 	out = append(out, told)
 	d.env.Count = 0

@@ -10,8 +10,8 @@ import (
 // Action is what a rule asks for.
 type Action uint8
 
-// The actions, weakest first: the last three are about the whole workload. Deny and Kill stop the operation,
-// Kill its process too, where Mode is enforce; with the others a rule alerts so far.
+// The actions, weakest first. Deny and Kill stop the operation, Kill its process too, where Mode is enforce. With the
+// others, the agent acts on the whole workload after the alert, where Mode is enforce.
 const (
 	Alert Action = iota
 	Deny
@@ -31,6 +31,9 @@ func (a Action) String() string {
 	}
 	return fmt.Sprintf("unknown(%d)", uint8(a))
 }
+
+// Responds says whether the action is about the whole workload, and follows an alert.
+func (a Action) Responds() bool { return a >= Quarantine && a < actionCount }
 
 // ParseAction reads an action's name.
 func ParseAction(s string) (Action, error) {

@@ -136,11 +136,8 @@ func (l *loader) extras(r *Rule, it *item) bool {
 
 // idle tells of keys that change nothing.
 func (l *loader) idle(r *Rule, it *item) {
-	if r.Action != Alert && !r.Stops() {
-		l.warning(it.value("action"), r.Name, "action %s is not done yet: the rule alerts", r.Action)
-	}
-	if it.has("mode") && r.Mode != event.Off && !r.Stops() {
-		l.warning(it.value("mode"), r.Name, "mode %s has no effect: the action is neither deny nor kill", r.Mode)
+	if it.has("mode") && r.Mode != event.Off && r.Action == Alert {
+		l.warning(it.value("mode"), r.Name, "mode %s has no effect: the action is alert", r.Mode)
 	}
 	for _, key := range []string{"capture", "capture_duration"} {
 		if at := it.value(key); at.node != nil && at.node.Value != "false" {

@@ -38,6 +38,14 @@ type Snapshot struct {
 	Rules     int   // in force
 	// RuleReloads counts by result: used or refused.
 	RuleReloads map[string]uint64
+	Responses   []Responses
+	Quarantined int // workloads whose processes are stopped
+}
+
+// Responses are those of one action that ended in the same way.
+type Responses struct {
+	Action, Outcome string
+	Count           uint64
 }
 
 // Telemetry holds the metrics. It is safe for concurrent use.
@@ -51,8 +59,8 @@ type Telemetry struct {
 // instruments are the metrics; the names follow the OpenTelemetry conventions, from which the
 // Prometheus names are made.
 type instruments struct {
-	events, lost, alerts, verdicts, reloads      metric.Int64ObservableCounter
-	workloads, spooled, connected, memory, rules metric.Int64ObservableGauge
+	events, lost, alerts, verdicts, reloads, responses        metric.Int64ObservableCounter
+	workloads, spooled, connected, memory, rules, quarantined metric.Int64ObservableGauge
 }
 
 const service = "plumbline-agent"
@@ -78,7 +86,7 @@ func New(version string, snapshot func() (Snapshot, error)) (*Telemetry, error) 
 				in.observe(o, *s)
 			}
 			return nil
-		}, in.events, in.lost, in.alerts, in.verdicts, in.reloads, in.workloads, in.spooled, in.connected, in.memory, in.rules)
+		}, in.events, in.lost, in.alerts, in.verdicts, in.reloads, in.workloads, in.spooled, in.connected, in.memory, in.rules, in.responses, in.quarantined)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("register metrics: %w", err)
@@ -101,16 +109,18 @@ func newInstruments(meter metric.Meter) (instruments, error) {
 		return g
 	}
 	in := instruments{
-		events:    counter("agent.events", "{event}", "Events decoded, by kind."),
-		lost:      counter("agent.events.lost", "{event}", "What was not delivered or not done, by reason."),
-		alerts:    counter("agent.alerts", "{alert}", "Alerts raised."),
-		verdicts:  counter("enforce.verdicts", "{execution}", "Executions outside the baseline, by verdict."),
-		reloads:   counter("agent.rules.reloads", "{reload}", "Times that changed rule files were read, by what became of them."),
-		rules:     gauge("agent.rules", "{rule}", "Rules in force."),
-		workloads: gauge("agent.workloads", "{workload}", "Workloads known, by mode."),
-		spooled:   gauge("agent.alerts.spooled", "{alert}", "Alerts on disk that wait for the control plane."),
-		connected: gauge("agent.control_plane.connected", "", "1 if the control plane is connected, 0 if not or if there is none."),
-		memory:    gauge("process.memory.usage", "By", "Resident memory of the agent."),
+		events:      counter("agent.events", "{event}", "Events decoded, by kind."),
+		lost:        counter("agent.events.lost", "{event}", "What was not delivered or not done, by reason."),
+		alerts:      counter("agent.alerts", "{alert}", "Alerts raised."),
+		verdicts:    counter("enforce.verdicts", "{execution}", "Executions outside the baseline, by verdict."),
+		reloads:     counter("agent.rules.reloads", "{reload}", "Times that changed rule files were read, by what became of them."),
+		responses:   counter("agent.responses", "{response}", "Responses to alerts, by action and by what became of them."),
+		quarantined: gauge("agent.workloads.quarantined", "{workload}", "Workloads whose processes are stopped."),
+		rules:       gauge("agent.rules", "{rule}", "Rules in force."),
+		workloads:   gauge("agent.workloads", "{workload}", "Workloads known, by mode."),
+		spooled:     gauge("agent.alerts.spooled", "{alert}", "Alerts on disk that wait for the control plane."),
+		connected:   gauge("agent.control_plane.connected", "", "1 if the control plane is connected, 0 if not or if there is none."),
+		memory:      gauge("process.memory.usage", "By", "Resident memory of the agent."),
 	}
 	return in, errors.Join(errs...)
 }
@@ -139,6 +149,10 @@ func (in *instruments) observe(o metric.Observer, s Snapshot) {
 		o.ObserveInt64(in.reloads, int64(n), metric.WithAttributes(attribute.String("result", result)))
 	}
 	o.ObserveInt64(in.rules, int64(s.Rules))
+	for _, r := range s.Responses {
+		o.ObserveInt64(in.responses, int64(r.Count), metric.WithAttributes(attribute.String("action", r.Action), attribute.String("outcome", r.Outcome)))
+	}
+	o.ObserveInt64(in.quarantined, int64(s.Quarantined))
 }
 
 // Handler answers scrapes, with status 500 if there is no snapshot: counters that vanish and come back

@@ -28,6 +28,7 @@ func TestScrape(t *testing.T) {
 			Events: map[string]uint64{"exec": 23, "fork": 29}, Lost: map[string]uint64{"ring_full_exec": 2},
 			Workloads: map[string]int{"enforce": 3}, Denied: 5, Audited: 11, Alerts: 7, Spooled: 13, Connected: true, RSS: 1 << 20,
 			Rules: 17, RuleReloads: map[string]uint64{"used": 3, "refused": 2},
+			Responses: []Responses{{"quarantine", "taken", 19}, {"evict", "refused", 31}}, Quarantined: 37,
 		}, nil
 	})
 	if err != nil {
@@ -56,6 +57,9 @@ func TestScrape(t *testing.T) {
 		`enforce_verdicts_total{verdict="deny"}`: "5", `enforce_verdicts_total{verdict="audit"}`: "11",
 		"type of enforce_verdicts_total":  "counter",
 		`agent_workloads{mode="enforce"}`: "3", "type of agent_workloads": "gauge",
+		`agent_responses_total{action="quarantine",outcome="taken"}`: "19", `agent_responses_total{action="evict",outcome="refused"}`: "31",
+		"type of agent_responses_total": "counter",
+		`agent_workloads_quarantined`:   "37", "type of agent_workloads_quarantined": "gauge",
 		`agent_rules`: "17", "type of agent_rules": "gauge",
 		`agent_rules_reloads_total{result="used"}`: "3", `agent_rules_reloads_total{result="refused"}`: "2",
 		"type of agent_rules_reloads_total": "counter",

@@ -1,13 +1,17 @@
-# Installs the agent as a unit, learns a unit, holds it to its baseline, and stops.
+# Installs the agent as a unit, learns a unit, holds it to its baseline, responds to what it does, and stops.
 set -eu
 
 . /opt/lib.sh
 unit=shop.service
 
-ask() {
+request() {
 	rm -f /run/shop/answer
 	echo "$1" >/run/shop/ask.new
 	mv /run/shop/ask.new /run/shop/ask
+}
+
+ask() {
+	request "$1"
 	until_true 30 test -e /run/shop/answer
 	cat /run/shop/answer
 }
@@ -15,6 +19,12 @@ ask() {
 shown() { plumbline-agent baseline show shop.service | grep -q "path: $1\$"; }
 alerts() { journalctl --no-pager -o cat -u plumbline-agent | grep -c '"rule":"Exec outside baseline".*"verdict":"deny"' || :; }
 
+told() { journalctl --no-pager -o cat -u plumbline-agent | grep -c "\"rule\":\"$1\".*\"outcome\":\"$2" || :; }
+is_told() { [ "$(told "$1" "$2")" = 1 ]; }
+
+mkdir /etc/plumbline/rules
+cp /opt/responses.yaml /etc/plumbline/rules/
+printf 'responses: on\nrules: [/etc/plumbline/rules]\n' >>/etc/plumbline/agent.yaml
 systemctl start plumbline-agent
 until_true 60 plumbline-agent status
 plumbline-agent status
@@ -35,10 +45,26 @@ until_true 30 one_alert
 journalctl --no-pager -o cat -u plumbline-agent | grep -q 'spiffe://plumbline.local/node/guest/unit/shop.service' || fail "no SPIFFE ID"
 id >/dev/null || fail "id outside of the unit was stopped"
 
-# The mode outlives a restart of the agent.
+# A rule has the unit started anew: by systemd, of which the agent's own unit may ask that.
+before=$(systemctl show -p MainPID --value shop)
+request whoami
+until_true 30 is_told 'Workload restarted' 'taken: systemd has done it'
+[ "$(systemctl show -p MainPID --value shop)" != "$before" ] || fail "the unit was not started anew"
+
+# The mode outlives a restart of the agent. To stop a unit it needs more rights than its own unit has.
+mkdir /etc/systemd/system/plumbline-agent.service.d
+cp /opt/plumbline-agent-responses.conf /etc/systemd/system/plumbline-agent.service.d/responses.conf
+systemctl daemon-reload
 systemctl restart plumbline-agent
 until_true 60 plumbline-agent status
 [ "$(ask id)" = failed ] || fail "id ran after a restart of the agent"
+systemctl show -p CapabilityBoundingSet plumbline-agent | grep cap_bpf | grep -q cap_kill || fail "capabilities: $(systemctl show -p CapabilityBoundingSet plumbline-agent)"
+
+request logname
+until_true 30 is_told 'Workload quarantined' 'taken: its processes are stopped until '
+grep -q 'frozen 1' /sys/fs/cgroup/system.slice/shop.service/cgroup.events || fail "the unit was not stopped"
+plumbline-agent release shop.service
+until_true 30 test -e /run/shop/answer
 
 # Enforcement outlives the agent, and ends when somebody says so.
 systemctl stop plumbline-agent
@@ -47,4 +73,4 @@ systemctl stop plumbline-agent
 plumbline-agent unload
 [ "$(ask id)" = ran ] || fail "the unit is still held after unload"
 [ ! -e /sys/fs/bpf/plumbline ] || fail "left: $(find /sys/fs/bpf/plumbline)"
-echo "installed, learnt, enforced, restarted, stopped, unloaded"
+echo "installed, learnt, enforced, restarted, quarantined, stopped, unloaded"

@@ -106,6 +106,8 @@ func agentFiles(ctx context.Context, dir string) ([]vm.File, error) {
 		{Path: "/etc/plumbline/agent.yaml", From: "deploy/rpm/agent.yaml", Mode: 0o644},
 		{Path: "/etc/systemd/system/shop.service", From: "test/vm/systemd/shop.service", Mode: 0o644},
 		{Path: "/opt/shop", From: "test/vm/systemd/shop.sh"},
+		{Path: "/opt/responses.yaml", From: "test/vm/systemd/responses.yaml", Mode: 0o644},
+		{Path: "/opt/plumbline-agent-responses.conf", From: "deploy/rpm/plumbline-agent-responses.conf", Mode: 0o644},
 		{Path: "/opt/lib.sh", From: "test/vm/systemd/lib.sh", Mode: 0o644},
 	}, err
 }
