@@ -8,7 +8,7 @@
  * anything nor learnt from.
  *
  * A process is marked if it and its parent come from outside of every container, and
- *  - it still runs the parent's program, as what was forked and has executed nothing does (crun, youki), or
+ *  - it still runs the parent's program, as what was forked and has executed nothing does (crun), or
  *  - somebody else who is outside moves it (runc: its parent or systemd).
  * After the move nobody knows where it came from. Then it has to have its parent's mounts, too: who is in a container,
  * and whose parent is not, is the first one there, or was left behind, and has others.
