@@ -38,7 +38,7 @@ static __always_inline void note_mounter(void)
 	struct subject subject;
 	__u8 yes = 1;
 
-	if (!current_subject(&subject) || !subject.workload.id || is_starting())
+	if (!current_subject(&subject) || !subject.workload.id || is_starting() || is_runtime(&subject))
 		return;
 	if (bpf_map_update_elem(&mounters, &subject.workload.id, &yes, BPF_ANY))
 		count_lost(FAULT_MAP_FULL);
@@ -244,8 +244,12 @@ static __always_inline void obey_by_names(struct place *p)
 	if (p->answer.rule || !(rules & RULES_DENY_PATHS) || !(p->subject.workload.flags & WORKLOAD_PROTECTED))
 		return;
 	others = may_have_other_names(p);
-	if ((!others && !p->uses) || bpf_ktime_get_ns() < paused_until || (p->op != OP_EXEC && is_starting()))
+	if (!others && !p->uses)
 		return;
+	if (bpf_ktime_get_ns() < paused_until || is_set_up(p)) {
+		p->answer.other = true;	/* the inode does not remember it: others will be asked */
+		return;
+	}
 	if (p->uses) {
 		p->mount = NULL;
 		__builtin_memcpy(p->names[NAME].path, p->path.path, PATH_BYTES);

@@ -9,7 +9,8 @@
  *  - raw_tp, which the agent runs itself to answer fanotify: executions only, before the next;
  *  - tp_btf/sched_process_exec: executions only. SIGKILL; the new image does not run an instruction;
  *  - cgroup/connect and its like: network only, beside any of the others;
- *  - tp_btf/sys_enter: system calls, which are learnt only, beside any of the others.
+ *  - tp_btf/sys_enter: system calls, which are learnt only, beside any of the others;
+ *  - fentry/cgroup_attach_task and tracepoints: nothing is decided there, runtimes are known by them (runtime.h).
  *
  * An LSM program is not called if one before it denied, so that none looks at the value so far.
  */
@@ -35,6 +36,7 @@ struct {
 	__type(value, union enforce_record);
 } events SEC(".maps");
 
+#include "runtime.h"
 #include "policy.h"
 #include "protect.h"
 
@@ -102,14 +104,13 @@ static __always_inline int decide_exec(struct place *p)
 	return verdict_of(&p->answer);
 }
 
-static __always_inline int check_exec(struct linux_binprm *bprm, __u8 hook, struct subject *s)
+/* Asks about an execution. */
+static __always_inline int question_exec(struct linux_binprm *bprm, __u8 hook, struct subject *s)
 {
 	__u64 who = bpf_get_current_pid_tgid();
 	struct place *p;
 	int verdict;
 
-	if (!current_subject(s))
-		return VERDICT_ALLOW;	/* allow: out of scope, or the agent itself */
 	if (!is_asked(s, OP_EXEC))
 		return VERDICT_ALLOW;	/* allow: not ours to hold */
 	p = begin_question(s, OP_EXEC, hook, who);
@@ -119,6 +120,23 @@ static __always_inline int check_exec(struct linux_binprm *bprm, __u8 hook, stru
 	describe_exec(&p->exec, &p->walk, p->task, bprm);
 	verdict = decide_exec(p);
 	leave_place(p);
+	return verdict;
+}
+
+/* A runtime that is denied the container's program goes on as a runtime: it has to tell its parent. */
+static __always_inline int check_exec(struct linux_binprm *bprm, __u8 hook, struct subject *s)
+{
+	bool runtime;
+	int verdict;
+
+	if (!current_subject(s))
+		return VERDICT_ALLOW;	/* allow: out of scope, or the agent itself */
+	runtime = s->workload.flags & MAY_BE_CONTAINER && is_marked();
+	if (runtime && stays_runtime((void *)bpf_get_current_task(), BPF_CORE_READ(bprm, file)))
+		return VERDICT_ALLOW;	/* allow: a runtime's copy of itself */
+	verdict = question_exec(bprm, hook, s);
+	if (runtime && (verdict < VERDICT_DENY || verdict == VERDICT_UNPROVEN))
+		end_runtime();
 	return verdict;
 }
 

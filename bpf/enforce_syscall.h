@@ -53,13 +53,15 @@ static __always_inline bool is_compat(void)
 }
 
 /*
- * Whether this is still the program of whoever starts the workload: init's, or that of an agent that records.
- * Which calls it makes before it executes the workload's program is none of the workload's.
+ * Whether this is still the program of whoever starts the workload: init's, a container runtime's, or that of an
+ * agent that records. Which calls it makes before it executes the workload's program is none of the workload's.
  */
-static __always_inline bool is_starter(void)
+static __always_inline bool is_starter(struct subject *subject)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 
+	if (is_runtime(subject))
+		return true;
 	if (has_executed(task))
 		return false;
 	return BPF_CORE_READ(task, real_parent, tgid) == agent_tgid || is_starting();
@@ -113,7 +115,7 @@ int BPF_PROG(learn_sys_enter, struct pt_regs *regs, long id)
 	number &= 2 * SYSCALLS - 1;
 	word = &seen->words[number / 64];
 	bit = 1ULL << (number % 64);
-	if (*word & bit || is_starter())
+	if (*word & bit || is_starter(&subject))
 		return 0;
 	if (learn_syscall(&subject, (number / SYSCALLS) << 16 | (number % SYSCALLS)))
 		*word |= bit;

@@ -111,6 +111,10 @@ struct cgroup {
 	struct cgroup_root *root;
 };
 
+struct nsproxy {
+	struct mnt_namespace *mnt_ns;
+};
+
 struct css_set {
 	struct cgroup_subsys_state *subsys[16];
 	struct cgroup *dfl_cgrp;
@@ -198,10 +202,6 @@ struct mount {
 /* Linux 6.18: another list, the newest first. */
 struct mount___for_sb {
 	struct mount *mnt_next_for_sb;
-};
-
-struct nsproxy {
-	struct mnt_namespace *mnt_ns;
 };
 
 struct path {

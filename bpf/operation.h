@@ -100,6 +100,7 @@ struct access_event {
 };
 
 #define ACCESS_KNOWN 1		/* the baseline that it is compared with holds it */
+#define ACCESS_SET_UP 2		/* told for a rule; not the workload's, but init's before its first program */
 /* Of what a rule denies, not for what it says, but because of */
 #define ACCESS_OTHER_NAME 4	/* another name of the same thing, which path is; what was said is the name that was used */
 #define ACCESS_RENAMES 8	/* something that it denies, which would have another name */

@@ -158,8 +158,9 @@ struct answer {
 	int verdict;		/* enum verdict */
 	__u32 rule;		/* that denies it */
 	__u32 repeated;
-	__u8 known;		/* these five are 0 or 1 */
+	__u8 known;		/* these six are 0 or 1 */
 	__u8 in_baseline;
+	__u8 set_up;		/* the baseline does not know it, and it is the work of who starts the workload */
 	__u8 news;		/* to be told to the agent */
 	__u8 wanted;		/* by a rule, whatever the baseline says */
 	__u8 kill;		/* and not only denied */
@@ -380,6 +381,12 @@ static __always_inline bool is_starting(void)
 	       BPF_CORE_READ(parent, mm, exe_file) == BPF_CORE_READ(task, mm, exe_file);
 }
 
+/* Whether this is still the work of who starts the workload, and not the workload's. What is executed then is its own. */
+static __always_inline bool is_set_up(struct place *p)
+{
+	return p->op != OP_EXEC && (is_runtime(&p->subject) || is_starting());
+}
+
 /* The only place that knows allow and deny. */
 static __always_inline void decide_unknown(struct place *p, void *entries, void *told, void *key)
 {
@@ -387,8 +394,9 @@ static __always_inline void decide_unknown(struct place *p, void *entries, void 
 	struct tally *tally = tally_of(w->id);
 	struct answer *a = &p->answer;
 
-	if (p->op != OP_EXEC && is_starting()) {
-		a->verdict = VERDICT_ALLOW;	/* allow: init's, not the unit's */
+	if (is_set_up(p)) {
+		a->verdict = VERDICT_ALLOW;	/* allow: init's or a runtime's, not the workload's */
+		a->set_up = true;
 		return;
 	}
 	if (w->mode == MODE_LEARN) {
@@ -588,8 +596,8 @@ static __always_inline void obey(struct place *p)
 	p->answer.wanted = p->asked.watch != 0;
 	if (!may_be_denied(&p->asked) || !(p->subject.workload.flags & WORKLOAD_PROTECTED) || bpf_ktime_get_ns() < paused_until)
 		return;
-	if (p->op != OP_EXEC && is_starting())
-		return;			/* init's, not the unit's */
+	if (is_set_up(p))
+		return;			/* as in decide_unknown */
 	judge_all(p);
 }
 
@@ -640,7 +648,7 @@ static __always_inline void conclude(struct place *p, const void *thing, __u32 b
 	topic = rule_topic(p, thing, bytes / sizeof(__u64));
 	if (!a->rule) {
 		a->known = false;	/* the next time it is to be told again */
-		a->news = tell(p, &told_to_rules, &topic);
+		a->news = !is_runtime(&p->subject) && tell(p, &told_to_rules, &topic);
 		return;
 	}
 	tally = tally_of(p->subject.workload.id);
@@ -758,7 +766,7 @@ static __always_inline void tell_access(struct place *p)
 	e->device = p->device;
 	e->operation = p->op;
 	e->repeated = p->answer.repeated;
-	e->flags = (p->answer.in_baseline ? ACCESS_KNOWN : 0) | p->answer.why;
+	e->flags = (p->answer.in_baseline ? ACCESS_KNOWN : 0) | (p->answer.set_up ? ACCESS_SET_UP : 0) | p->answer.why;
 	read_capabilities(&e->capabilities, task);
 	bpf_core_read_str(e->comm, sizeof(e->comm), &task->comm);
 	if (bpf_ringbuf_output(&events, e, bytes, BPF_RB_FORCE_WAKEUP))
@@ -832,7 +840,7 @@ static __always_inline int verdict_of(struct answer *a)
 static __always_inline bool is_denied(int verdict, struct subject *s)
 {
 	if ((verdict & VERDICT_BITS) == VERDICT_UNPROVEN)
-		return s->workload.mode == MODE_ENFORCE || s->workload.flags & WORKLOAD_PROTECTED;
+		return (s->workload.mode == MODE_ENFORCE || s->workload.flags & WORKLOAD_PROTECTED) && !is_runtime(s);
 	return (verdict & VERDICT_BITS) >= VERDICT_DENY;
 }
 

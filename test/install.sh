@@ -6,7 +6,7 @@ set -eu
 
 case "${1:-}" in
 demo) packages="openssl curl" ;;
-test) packages="openssl curl dbus-daemon gcc libc6-dev sysdig qemu-system-x86 qemu-system-arm busybox-static mmdebstrap e2fsprogs kmod xz-utils cpio" ;;
+test) packages="openssl curl dbus-daemon runc crun gcc libc6-dev sysdig qemu-system-x86 qemu-system-arm busybox-static mmdebstrap e2fsprogs kmod xz-utils cpio" ;;
 programs) packages="gcc libc6-dev default-jdk-headless qemu-system-x86 mmdebstrap e2fsprogs xz-utils" ;;
 generate) packages="clang-19 llvm-19 libbpf-dev clang-format-19" ;;
 *)

@@ -124,6 +124,9 @@ func lacking(e *enforce.Enforcer) (list []string) {
 		}
 		list = append(list, fmt.Sprintf("strength %s stops no %s", e.Strength(), strings.Join(names, ", ")))
 	}
+	if e.Strength() != enforce.Cgroup && !e.SparesRuntimes() {
+		list = append(list, "container runtimes are known a moment after they have entered a container, in which they may be stopped: the kernel has no fentry for us")
+	}
 	return append(list, e.Absent()...)
 }
 

@@ -24,7 +24,7 @@ type Outcome uint8
 
 // The outcomes.
 const (
-	Known   Outcome = iota // listed, or below a pattern, or of a dimension that is not held
+	Known   Outcome = iota // listed, or below a pattern, or of a dimension that is not held, or not the workload's
 	Learned                // added
 	Drift                  // not known, and the profile is not learning any more
 	Refused                // no name that a baseline could hold: deleted, anonymous, outside the root, too long
@@ -128,6 +128,9 @@ func (p *Profile) Observe(ev *event.Event, at time.Time) Outcome {
 		k, named = event.Key{Op: event.OpExec, Path: x.Path}, !x.Unlinked && !x.Detached && !x.Partial
 	case event.Access:
 		a := &ev.Access
+		if a.SetUp {
+			return Known
+		}
 		k, named = a.Key, !a.Partial && (a.Op != event.OpLibrary || !a.Unlinked && !a.Detached)
 	default:
 		return Known

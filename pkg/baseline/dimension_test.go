@@ -44,6 +44,7 @@ func TestObserveAccess(t *testing.T) {
 	partial := func(a *event.AccessInfo) { a.Partial = true }
 	unlinked := func(a *event.AccessInfo) { a.Unlinked = true }
 	detached := func(a *event.AccessInfo) { a.Detached = true }
+	setUp := func(a *event.AccessInfo) { a.SetUp = true }
 	for name, tc := range map[string]struct {
 		ev   *event.Event
 		want Outcome
@@ -68,6 +69,7 @@ func TestObserveAccess(t *testing.T) {
 		"not held":            {access(use(event.OpCapability, 21)), Known},
 		"no operation":        {access(event.Key{Path: "/x"}), Refused},
 		"known":               {access(on(event.OpRead, "/known")), Known},
+		"init's":              {with(on(event.OpMount, "/proc"), setUp), Known},
 		"other access":        {access(on(event.OpWrite, "/known")), Learned},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -59,6 +59,7 @@ const (
 	detailTold    = 1 << 31
 
 	accessKnown     = 1
+	accessSetUp     = 2
 	accessOtherName = 4
 	accessRenames   = 8
 	accessReplaces  = 16
@@ -78,7 +79,7 @@ func decodeAccess(raw []byte, ev *event.Event) error {
 	a := event.AccessInfo{
 		Start: r.StartTicks, Inode: r.Inode, Device: r.Device, Repeated: r.Repeated,
 		Partial: r.PathFacts&pathTruncated != 0, Unlinked: r.PathFacts&pathUnlinked != 0, Detached: r.PathFacts&pathDetached != 0,
-		Known: r.Flags&accessKnown != 0, Renames: r.Flags&accessRenames != 0, Replaces: r.Flags&accessReplaces != 0,
+		Known: r.Flags&accessKnown != 0, SetUp: r.Flags&accessSetUp != 0, Renames: r.Flags&accessRenames != 0, Replaces: r.Flags&accessReplaces != 0,
 		Capabilities: event.Capabilities{Permitted: r.Permitted, Effective: r.Effective, Inheritable: r.Inheritable, Known: true},
 	}
 	switch {

@@ -72,6 +72,17 @@ func TestDecodeWhyDenied(t *testing.T) {
 	}
 }
 
+func TestDecodeAccessFlags(t *testing.T) {
+	for _, flags := range []uint16{0, accessKnown, accessSetUp, accessKnown | accessSetUp} {
+		var layout accessHead
+		record, ev := accessRecord(event.OpMount, 0, "/proc", ""), event.Event{}
+		binary.LittleEndian.PutUint16(record[unsafe.Offsetof(layout.Flags):], flags)
+		if err := decodeAccess(record, &ev); err != nil || ev.Access.Known != (flags&accessKnown != 0) || ev.Access.SetUp != (flags&accessSetUp != 0) {
+			t.Errorf("%d: %+v, %v", flags, ev.Access, err)
+		}
+	}
+}
+
 func FuzzDecodeAccess(f *testing.F) {
 	f.Add(accessRecord(event.OpRead, detailTold, "/etc/x", "x"))
 	f.Add(accessRecord(event.OpConnect, 0, "", ""))

@@ -241,6 +241,7 @@ const (
 	bpfMapRulePaths                  = "rule_paths"
 	bpfMapRulePrefixes               = "rule_prefixes"
 	bpfMapRuleSuffixes               = "rule_suffixes"
+	bpfMapRuntimes                   = "runtimes"
 	bpfMapSyscallsSeen               = "syscalls_seen"
 	bpfMapTallies                    = "tallies"
 	bpfMapToldFacts                  = "told_facts"
@@ -339,6 +340,9 @@ const (
 	bpfProgLsmUnixMaySend            = "lsm_unix_may_send"
 	bpfProgLsmUnixStreamConnect      = "lsm_unix_stream_connect"
 	bpfProgLsmUsernsCreate           = "lsm_userns_create"
+	bpfProgRuntimeAttach             = "runtime_attach"
+	bpfProgRuntimeAttached           = "runtime_attached"
+	bpfProgRuntimeFork               = "runtime_fork"
 	bpfProgSignalSchedProcessExec    = "signal_sched_process_exec"
 	bpfVarAgentStart                 = "agent_start"
 	bpfVarAgentTgid                  = "agent_tgid"
@@ -489,6 +493,9 @@ type bpfProgramSpecs struct {
 	LsmUnixMaySend            *ebpf.ProgramSpec `ebpf:"lsm_unix_may_send"`
 	LsmUnixStreamConnect      *ebpf.ProgramSpec `ebpf:"lsm_unix_stream_connect"`
 	LsmUsernsCreate           *ebpf.ProgramSpec `ebpf:"lsm_userns_create"`
+	RuntimeAttach             *ebpf.ProgramSpec `ebpf:"runtime_attach"`
+	RuntimeAttached           *ebpf.ProgramSpec `ebpf:"runtime_attached"`
+	RuntimeFork               *ebpf.ProgramSpec `ebpf:"runtime_fork"`
 	SignalSchedProcessExec    *ebpf.ProgramSpec `ebpf:"signal_sched_process_exec"`
 }
 
@@ -512,6 +519,7 @@ type bpfMapSpecs struct {
 	RulePaths       *ebpf.MapSpec `ebpf:"rule_paths"`
 	RulePrefixes    *ebpf.MapSpec `ebpf:"rule_prefixes"`
 	RuleSuffixes    *ebpf.MapSpec `ebpf:"rule_suffixes"`
+	Runtimes        *ebpf.MapSpec `ebpf:"runtimes"`
 	SyscallsSeen    *ebpf.MapSpec `ebpf:"syscalls_seen"`
 	Tallies         *ebpf.MapSpec `ebpf:"tallies"`
 	ToldFacts       *ebpf.MapSpec `ebpf:"told_facts"`
@@ -575,6 +583,7 @@ type bpfMaps struct {
 	RulePaths       *ebpf.Map `ebpf:"rule_paths"`
 	RulePrefixes    *ebpf.Map `ebpf:"rule_prefixes"`
 	RuleSuffixes    *ebpf.Map `ebpf:"rule_suffixes"`
+	Runtimes        *ebpf.Map `ebpf:"runtimes"`
 	SyscallsSeen    *ebpf.Map `ebpf:"syscalls_seen"`
 	Tallies         *ebpf.Map `ebpf:"tallies"`
 	ToldFacts       *ebpf.Map `ebpf:"told_facts"`
@@ -601,6 +610,7 @@ func (m *bpfMaps) Close() error {
 		m.RulePaths,
 		m.RulePrefixes,
 		m.RuleSuffixes,
+		m.Runtimes,
 		m.SyscallsSeen,
 		m.Tallies,
 		m.ToldFacts,
@@ -725,6 +735,9 @@ type bpfPrograms struct {
 	LsmUnixMaySend            *ebpf.Program `ebpf:"lsm_unix_may_send"`
 	LsmUnixStreamConnect      *ebpf.Program `ebpf:"lsm_unix_stream_connect"`
 	LsmUsernsCreate           *ebpf.Program `ebpf:"lsm_userns_create"`
+	RuntimeAttach             *ebpf.Program `ebpf:"runtime_attach"`
+	RuntimeAttached           *ebpf.Program `ebpf:"runtime_attached"`
+	RuntimeFork               *ebpf.Program `ebpf:"runtime_fork"`
 	SignalSchedProcessExec    *ebpf.Program `ebpf:"signal_sched_process_exec"`
 }
 
@@ -822,6 +835,9 @@ func (p *bpfPrograms) Close() error {
 		p.LsmUnixMaySend,
 		p.LsmUnixStreamConnect,
 		p.LsmUsernsCreate,
+		p.RuntimeAttach,
+		p.RuntimeAttached,
+		p.RuntimeFork,
 		p.SignalSchedProcessExec,
 	)
 }

@@ -91,7 +91,14 @@ type doer struct {
 
 func newDoer(t *testing.T, scope *sensortest.Scope) *doer {
 	t.Helper()
-	cmd := scope.Command(t, selfPath(t))
+	return newDoerOf(t, scope, selfPath(t))
+}
+
+// newDoerOf is one that runs another file of this program, and gets open files from 3 on.
+func newDoerOf(t *testing.T, scope *sensortest.Scope, file string, open ...*os.File) *doer {
+	t.Helper()
+	cmd := scope.Command(t, file)
+	cmd.ExtraFiles = open
 	cmd.Env = append(os.Environ(), deedVariable+"=serve")
 	in, err := cmd.StdinPipe()
 	if err != nil {

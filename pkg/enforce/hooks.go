@@ -93,6 +93,24 @@ func cgroupHooks() []hook {
 	}
 }
 
+// attachHook is the hook that knows runtimes before they are in a container; its tracepoint is a moment later.
+const attachHook = "fentry/cgroup_attach_task"
+
+// runtimeHooks are those by which container runtimes are known at work in containers. They decide nothing.
+func runtimeHooks(r Strength) []hook {
+	var hooks []hook
+	switch r {
+	case Cgroup: // runtimes connect to nobody there
+		return nil
+	case LSM, FmodRet: // a kernel with these has fentry
+		hooks = append(hooks, hook{section: attachHook, program: "runtime_attach", target: "cgroup_attach_task"})
+	}
+	return append(hooks,
+		hook{section: "tp_btf/cgroup_attach_task", program: "runtime_attached"},
+		hook{section: "tp_btf/sched_process_fork", program: "runtime_fork"},
+	)
+}
+
 // hook of this rung; false if the rung has none.
 func (s securityHook) hook(r Strength) (hook, bool) {
 	h := hook{dimension: s.dimension, carries: s.carries}
@@ -124,6 +142,7 @@ func wanted(r rung, cfg Config) []hook {
 		}
 		hooks = append(hooks, h)
 	}
+	hooks = append(hooks, runtimeHooks(r.strength)...)
 	if r.strength == Fanotify {
 		hooks = append(hooks, hook{section: gateHook, program: gateProgram, dimension: event.DimExec, run: true})
 	}

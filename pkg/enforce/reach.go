@@ -51,6 +51,12 @@ func (e *Enforcer) stops(op event.Operation) bool {
 // Absent names the hooks of this strength that the kernel lacks or refuses, and why.
 func (e *Enforcer) Absent() []string { return e.absent }
 
+// SparesRuntimes says whether container runtimes are known from the moment on in which they enter a container, so
+// that nothing is denied to them there. Else they are known a moment later.
+func (e *Enforcer) SparesRuntimes() bool {
+	return slices.ContainsFunc(e.links, func(l attached) bool { return l.program == "runtime_attach" })
+}
+
 // hasHook says whether a hook is attached, by the name of an LSM hook or of one of cgroups.
 func (e *Enforcer) hasHook(name string) bool {
 	programs := []string{"lsm_" + name, "fmod_" + name}

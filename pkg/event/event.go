@@ -190,6 +190,7 @@ type AccessInfo struct {
 	Unlinked bool   // the file has no name any more
 	Detached bool   // the path does not lead to the process's root
 	Known    bool   // the baseline that the workload is compared with holds it
+	SetUp    bool   // not of the unit but of init, before the unit's program runs: nothing to learn
 	Comm     string
 
 	Capabilities Capabilities // of the thread, at the operation

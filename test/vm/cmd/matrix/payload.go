@@ -32,7 +32,7 @@ const (
 func programs() []string {
 	return []string{
 		"sh", "true", "false", "cat", "uname", "ls", "sleep", "mkdir", "rmdir", "cp", "rm", "mv", "echo", "env",
-		"date", "chmod", "kill", "grep", "bash", "openssl", "curl",
+		"date", "chmod", "kill", "grep", "bash", "openssl", "curl", "busybox", "runc", "crun",
 	}
 }
 
