@@ -40,8 +40,9 @@ test: ## install what is needed, run everything, the VM matrix included, end wit
 	test/install.sh test
 	@mkdir -p bin && rm -f $(PLUMBLINE_COUNTS)
 	$(MAKE) --no-print-directory check
-	$(MAKE) --no-print-directory -j3 test-host test-systemd test-vm
+	$(MAKE) --no-print-directory test-host
 	$(MAKE) --no-print-directory test-demo
+	$(MAKE) --no-print-directory -j2 test-systemd test-vm
 	@echo "make test: all of it passed"; cat $(PLUMBLINE_COUNTS)
 
 test-demo: ## run the demo on this machine; what it says is shown if it fails

@@ -123,14 +123,15 @@ func BenchmarkLoad(b *testing.B) {
 	}
 }
 
-// Ten times what it should take, for machines that do something else besides.
+// A hundred times what it should take, for the race detector and machines that do something else besides: what would
+// fail is work that grows with the square of the rules. BenchmarkLoad measures.
 func TestLoadIsQuick(t *testing.T) {
 	f := fiveHundred()
 	start := time.Now()
 	if _, problems := Load(f); len(problems) > 0 {
 		t.Fatal(problems)
 	}
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("500 rules took %v", took)
 	}
 }

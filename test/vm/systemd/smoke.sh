@@ -12,7 +12,7 @@ request() {
 
 ask() {
 	request "$1"
-	until_true 30 test -e /run/shop/answer
+	until_true 120 test -e /run/shop/answer
 	cat /run/shop/answer
 }
 
@@ -26,13 +26,13 @@ mkdir /etc/plumbline/rules
 cp /opt/responses.yaml /etc/plumbline/rules/
 printf 'responses: on\nrules: [/etc/plumbline/rules]\n' >>/etc/plumbline/agent.yaml
 systemctl start plumbline-agent
-until_true 60 plumbline-agent status
+until_true 300 plumbline-agent status
 plumbline-agent status
 plumbline-agent status | grep -q '(lsm)' || fail "not enforced by LSM"
 
 systemctl start shop
 [ "$(ask uname)" = ran ] || fail "uname did not run while learning"
-until_true 30 shown /usr/bin/uname
+until_true 120 shown /usr/bin/uname
 plumbline-agent baseline show shop.service
 
 plumbline-agent baseline promote shop.service --mode enforce --force smoke
@@ -40,7 +40,7 @@ plumbline-agent baseline promote shop.service --mode enforce --force smoke
 [ "$(ask id)" = failed ] || fail "id ran, which is not in the baseline"
 grep -q 'Operation not permitted\|Permission denied' /run/shop/out || fail "id failed otherwise: $(cat /run/shop/out)"
 one_alert() { [ "$(alerts)" = 1 ]; }
-until_true 30 one_alert
+until_true 120 one_alert
 [ "$(alerts)" = 1 ] || fail "$(alerts) alerts, want 1"
 journalctl --no-pager -o cat -u plumbline-agent | grep -q 'spiffe://plumbline.local/node/guest/unit/shop.service' || fail "no SPIFFE ID"
 id >/dev/null || fail "id outside of the unit was stopped"
@@ -48,7 +48,7 @@ id >/dev/null || fail "id outside of the unit was stopped"
 # A rule has the unit started anew: by systemd, of which the agent's own unit may ask that.
 before=$(systemctl show -p MainPID --value shop)
 request whoami
-until_true 30 is_told 'Workload restarted' 'taken: systemd has done it'
+until_true 120 is_told 'Workload restarted' 'taken: systemd has done it'
 [ "$(systemctl show -p MainPID --value shop)" != "$before" ] || fail "the unit was not started anew"
 
 # The mode outlives a restart of the agent. To stop a unit it needs more rights than its own unit has.
@@ -56,15 +56,15 @@ mkdir /etc/systemd/system/plumbline-agent.service.d
 cp /opt/plumbline-agent-responses.conf /etc/systemd/system/plumbline-agent.service.d/responses.conf
 systemctl daemon-reload
 systemctl restart plumbline-agent
-until_true 60 plumbline-agent status
+until_true 300 plumbline-agent status
 [ "$(ask id)" = failed ] || fail "id ran after a restart of the agent"
 systemctl show -p CapabilityBoundingSet plumbline-agent | grep cap_bpf | grep -q cap_kill || fail "capabilities: $(systemctl show -p CapabilityBoundingSet plumbline-agent)"
 
 request logname
-until_true 30 is_told 'Workload quarantined' 'taken: its processes are stopped until '
+until_true 120 is_told 'Workload quarantined' 'taken: its processes are stopped until '
 grep -q 'frozen 1' /sys/fs/cgroup/system.slice/shop.service/cgroup.events || fail "the unit was not stopped"
 plumbline-agent release shop.service
-until_true 30 test -e /run/shop/answer
+until_true 120 test -e /run/shop/answer
 
 # Enforcement outlives the agent, and ends when somebody says so.
 systemctl stop plumbline-agent
