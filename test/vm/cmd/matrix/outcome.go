@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"regexp"
 	"slices"
@@ -95,35 +96,29 @@ type test struct {
 	parent             bool
 }
 
-// parseTests reads the verdict lines of `-test.v`.
+// parseTests reads the verdict lines of `-test.v`. Why a test was skipped is what it wrote last.
 func parseTests(out string) []test {
+	// Go writes whose output follows: === RUN, CONT, NAME and PAUSE.
+	heading := regexp.MustCompile(`^=== [A-Z]+ +(\S+)`)
 	verdict := regexp.MustCompile(`^\s*--- (PASS|FAIL|SKIP): (\S+)`)
 	var tests []test
-	lines := strings.Split(out, "\n")
-	for i, line := range lines {
-		m := verdict.FindStringSubmatch(line)
-		if m == nil {
-			continue
+	current, wrote := "", map[string]string{}
+	for line := range strings.Lines(out) {
+		line = strings.TrimRight(line, "\n")
+		if m := heading.FindStringSubmatch(line); m != nil {
+			current = m[1]
+		} else if m := verdict.FindStringSubmatch(line); m != nil {
+			t := test{verdict: m[1], name: m[2]}
+			if t.verdict == "SKIP" {
+				t.why = cmp.Or(wrote[t.name], "no reason given")
+			}
+			tests = append(tests, t)
+		} else if _, said, ok := strings.Cut(line, ".go:"); ok {
+			_, wrote[current], _ = strings.Cut(said, ": ")
 		}
-		t := test{verdict: m[1], name: m[2]}
-		if t.verdict == "SKIP" {
-			t.why = skipReason(lines[:i])
-		}
-		tests = append(tests, t)
 	}
 	for i := range tests {
 		tests[i].parent = slices.ContainsFunc(tests, func(t test) bool { return strings.HasPrefix(t.name, tests[i].name+"/") })
 	}
 	return tests
-}
-
-// skipReason is the line that the test wrote last.
-func skipReason(before []string) string {
-	for i := len(before) - 1; i >= 0; i-- {
-		if _, said, ok := strings.Cut(before[i], ".go:"); ok {
-			_, why, _ := strings.Cut(said, ": ")
-			return why
-		}
-	}
-	return "no reason given"
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -30,5 +31,29 @@ FAIL
 	}
 	if strings.Contains(got, "good") {
 		t.Errorf("what passed is told:\n%s", got)
+	}
+}
+
+func TestSkipReasons(t *testing.T) {
+	got := parseTests(`=== RUN   TestAll
+=== RUN   TestAll/one
+    a_test.go:1: why one is skipped
+=== RUN   TestAll/two
+    a_test.go:2: said by two
+    a_test.go:3: why two is skipped
+=== RUN   TestAll/three
+--- PASS: TestAll (0.00s)
+    --- SKIP: TestAll/one (0.00s)
+    --- SKIP: TestAll/two (0.00s)
+    --- SKIP: TestAll/three (0.00s)
+`)
+	want := []test{
+		{"PASS", "TestAll", "", true},
+		{"SKIP", "TestAll/one", "why one is skipped", false},
+		{"SKIP", "TestAll/two", "why two is skipped", false},
+		{"SKIP", "TestAll/three", "no reason given", false},
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
