@@ -61,7 +61,7 @@ func TestOrphansAreHeld(t *testing.T) {
 	if !sensortest.InVM() {
 		t.Skip("needs the init of our guests")
 	}
-	sensortest.OnlyOn(t, "5.10", "6.12")
+	sensortest.OnlyOn(t, "6.12")
 	for _, strength := range []enforce.Strength{enforce.LSM, enforce.FmodRet} {
 		t.Run(strength.String(), func(t *testing.T) {
 			scope := sensortest.NewScope(t)
