@@ -63,7 +63,7 @@ func main() {
 }
 
 // guests run at once: with as many as there are processors a quarter of the time would go by waiting.
-const guests = 4
+const guests = 3
 
 var errNoKernel = errors.New("no kernel to boot")
 
