@@ -118,14 +118,11 @@ func completeWorkloads(socket *string) func(*cobra.Command, []string, string) ([
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		s, err := agent.NewClient(*socket).Status(cmd.Context())
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		var names []string
-		for _, w := range s.Workloads {
-			names = append(names, w.Name)
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
+		return completeFromStatus(cmd, *socket, func(s agent.Status) (names []string) {
+			for _, w := range s.Workloads {
+				names = append(names, w.Name)
+			}
+			return names
+		})
 	}
 }

@@ -41,14 +41,20 @@ func completeQuarantined(socket *string) func(*cobra.Command, []string, string) 
 		if len(args) > 0 {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		}
-		s, err := agent.NewClient(*socket).Status(cmd.Context())
-		if err != nil {
-			return nil, cobra.ShellCompDirectiveError
-		}
-		var names []string
-		for _, q := range s.Quarantined {
-			names = append(names, q.Workload)
-		}
-		return names, cobra.ShellCompDirectiveNoFileComp
+		return completeFromStatus(cmd, *socket, func(s agent.Status) (names []string) {
+			for _, q := range s.Quarantined {
+				names = append(names, q.Workload)
+			}
+			return names
+		})
 	}
+}
+
+// completeFromStatus offers names that the running agent tells.
+func completeFromStatus(cmd *cobra.Command, socket string, names func(agent.Status) []string) ([]string, cobra.ShellCompDirective) {
+	s, err := agent.NewClient(socket).Status(cmd.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return names(s), cobra.ShellCompDirectiveNoFileComp
 }

@@ -217,6 +217,11 @@ func (a *Agent) tellPause(length time.Duration, reason string) {
 // watchBreakGlass pauses while the file is there, which needs neither control plane nor this agent's
 // socket.
 func (a *Agent) watchBreakGlass(ctx context.Context) error {
+	return a.lookAgain(ctx, "obey break-glass file", a.lookAtBreakGlass)
+}
+
+// lookAgain does something every second until ctx ends. A problem is logged once, and anew when it is another one.
+func (a *Agent) lookAgain(ctx context.Context, what string, look func() error) error {
 	const every = time.Second
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
@@ -227,11 +232,11 @@ func (a *Agent) watchBreakGlass(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 			problem := ""
-			if err := a.lookAtBreakGlass(); err != nil {
+			if err := look(); err != nil {
 				problem = err.Error()
 			}
 			if problem != "" && problem != told {
-				a.cfg.Log.Error("obey break-glass file", "error", problem)
+				a.cfg.Log.Error(what, "error", problem)
 			}
 			told = problem
 		}

@@ -185,27 +185,12 @@ func (a *Agent) quarantine(ctx context.Context, j job, t response.Target) (strin
 
 // watchQuarantines ends those whose time has come.
 func (a *Agent) watchQuarantines(ctx context.Context) error {
-	const every = time.Second
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
-	told := ""
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			problem := a.endQuarantines(time.Now())
-			if problem != "" && problem != told {
-				a.cfg.Log.Error("end quarantine", "error", problem)
-			}
-			told = problem
-		}
-	}
+	return a.lookAgain(ctx, "end quarantine", func() error { return a.endQuarantines(time.Now()) })
 }
 
-func (a *Agent) endQuarantines(now time.Time) (problem string) {
+func (a *Agent) endQuarantines(now time.Time) error {
 	if len(a.responder.quarantines.List()) == 0 {
-		return ""
+		return nil
 	}
 	lifted, err := a.responder.quarantines.Lift(func(k Quarantine) bool { return k.isOver(now) })
 	for _, k := range lifted {
@@ -215,10 +200,7 @@ func (a *Agent) endQuarantines(now time.Time) (problem string) {
 		}
 		a.tellReleased(k, reason)
 	}
-	if err != nil {
-		return err.Error()
-	}
-	return ""
+	return err
 }
 
 // release lets a workload go on before its time.

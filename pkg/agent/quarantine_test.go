@@ -91,12 +91,12 @@ func TestQuarantineEndsInTime(t *testing.T) {
 	if len(all) != 1 || all[0].Workload != target.Name || all[0].Rule != "Some rule" || all[0].Until.Sub(all[0].Since) != time.Hour {
 		t.Fatalf("%+v", all)
 	}
-	if problem := second.endQuarantines(all[0].Until.Add(-time.Second)); problem != "" || !frozen() || released(alerts) != 0 {
-		t.Errorf("%s, it goes on before its time", problem)
+	if err := second.endQuarantines(all[0].Until.Add(-time.Second)); err != nil || !frozen() || released(alerts) != 0 {
+		t.Errorf("%v, it goes on before its time", err)
 	}
 	for range 2 {
-		if problem := second.endQuarantines(all[0].Until); problem != "" || frozen() || released(alerts) != 1 {
-			t.Errorf("%s, frozen: %t, alerts:\n%s", problem, frozen(), alerts)
+		if err := second.endQuarantines(all[0].Until); err != nil || frozen() || released(alerts) != 1 {
+			t.Errorf("%v, frozen: %t, alerts:\n%s", err, frozen(), alerts)
 		}
 	}
 	third, _ := next(t, a)
@@ -133,8 +133,8 @@ func TestQuarantineIsReleased(t *testing.T) {
 				t.Fatalf("%q, %v", done, err)
 			}
 			a, alerts := next(t, a)
-			if problem := a.endQuarantines(time.Now().Add(1000 * time.Hour)); problem != "" || !frozen() {
-				t.Fatalf("%s, frozen: %t", problem, frozen())
+			if err := a.endQuarantines(time.Now().Add(1000 * time.Hour)); err != nil || !frozen() {
+				t.Fatalf("%v, frozen: %t", err, frozen())
 			}
 			if err := end(a); err != nil || frozen() {
 				t.Errorf("%v, frozen: %t", err, frozen())
@@ -185,8 +185,8 @@ func TestQuarantineIsGone(t *testing.T) {
 	if err := a.responder.quarantines.set([]Quarantine{k}); err != nil {
 		t.Fatal(err)
 	}
-	if problem := a.endQuarantines(time.Now()); problem != "" || len(a.responder.quarantines.List()) != 0 || !strings.Contains(alerts.String(), "its cgroup is gone") {
-		t.Errorf("%s, %s", problem, alerts)
+	if err := a.endQuarantines(time.Now()); err != nil || len(a.responder.quarantines.List()) != 0 || !strings.Contains(alerts.String(), "its cgroup is gone") {
+		t.Errorf("%v, %s", err, alerts)
 	}
 	if err := a.responder.quarantines.kept.Save(quarantineState{"another boot", []Quarantine{k}}); err != nil {
 		t.Fatal(err)
