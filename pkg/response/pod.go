@@ -90,6 +90,9 @@ func (a *API) Evict(ctx context.Context, p Pod) (string, error) {
 }
 
 func (a *API) requestEviction(ctx context.Context, p Pod) error {
+	if !isName(p.Namespace) || !isName(p.Name) {
+		return fmt.Errorf("evict pod %.80q of %.80q: these are no names of Kubernetes", p.Name, p.Namespace)
+	}
 	var e eviction
 	e.APIVersion, e.Kind, e.Metadata.Name, e.Metadata.Namespace = "policy/v1", "Eviction", p.Name, p.Namespace
 	e.DeleteOptions.Preconditions = p.only()
@@ -97,6 +100,12 @@ func (a *API) requestEviction(ctx context.Context, p Pod) error {
 		return fmt.Errorf("evict pod %s/%s: %w", p.Namespace, p.Name, err)
 	}
 	return nil
+}
+
+// isName says whether a text can be a name of Kubernetes (RFC 1123 subdomain). The runtime's state file says it, and ".."
+// would be another resource.
+func isName(text string) bool {
+	return text != "" && strings.Trim(text, "abcdefghijklmnopqrstuvwxyz0123456789-.") == "" && strings.Trim(text, "-.") == text
 }
 
 func (p Pod) path() string {

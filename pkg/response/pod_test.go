@@ -169,6 +169,19 @@ func TestAPIServerIsAway(t *testing.T) {
 	}
 }
 
+// What a runtime has written down as a name may be another resource's path.
+func TestNoNameOfKubernetes(t *testing.T) {
+	s, api := newAPIServer(t)
+	for _, p := range []Pod{{"prod", "..", ""}, {"prod", ".", ""}, {"prod", "", ""}, {"..", "shop-0", ""}, {"prod", "a/b", ""}, {"prod", "a?b", ""}} {
+		if _, err := api.Evict(context.Background(), p); err == nil || !strings.Contains(err.Error(), "no names of Kubernetes") {
+			t.Errorf("%+v: %v", p, err)
+		}
+	}
+	if len(s.requests) != 0 {
+		t.Errorf("it was asked %q", s.requests)
+	}
+}
+
 // A server that the service account's CA does not vouch for gets no token.
 func TestStrangerGetsNoToken(t *testing.T) {
 	s, api := newAPIServer(t)
