@@ -68,6 +68,15 @@ func printRules(w io.Writer, s agent.RulesStatus) {
 	if len(s.Kernel.Blind) > 0 {
 		fmt.Fprintln(w, "rules: asked about and not seen by this kernel:", strings.Join(s.Kernel.Blind, ", "))
 	}
+	if n := s.Names; n != nil {
+		text := fmt.Sprintf("%d of %d have addresses", n.Known, n.Wanted)
+		if n.Off {
+			text = fmt.Sprintf("%d are not asked for: name_interval is 0", n.Wanted)
+		} else if n.LastError != "" {
+			text += "; " + cli.Printable(n.LastError)
+		}
+		fmt.Fprintln(w, "rules: names of hosts:", text)
+	}
 	for _, r := range s.Stopping {
 		cannot := ""
 		if r.Cannot != "" {

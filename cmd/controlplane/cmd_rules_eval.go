@@ -11,6 +11,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,6 +25,7 @@ import (
 func newRulesEval() *cobra.Command {
 	var builtIn bool
 	var output, from, matching string
+	var names []string
 	cmd := &cobra.Command{
 		Use:   "eval -f EVENTS [FILE|DIR...]",
 		Short: "Replay recorded events against rules",
@@ -45,6 +47,10 @@ Exit codes: 0 fine; 2 a file cannot be read, or a line or a rule is wrong: the o
 			if err != nil {
 				return usageError{fmt.Errorf("read --rule-matching: %w", err)}
 			}
+			known, err := parseNames(names)
+			if err != nil {
+				return usageError{fmt.Errorf("read --name: %w", err)}
+			}
 			f, err := gatherRules(args, builtIn)
 			if err != nil {
 				return err
@@ -60,7 +66,7 @@ Exit codes: 0 fine; 2 a file cannot be read, or a line or a rule is wrong: the o
 			}
 			set, problems := rule.Load(f.Rules...)
 			ofRules := refused(cmd.ErrOrStderr(), problems)
-			r := newReplay(cmd, detect.Config{Ruleset: set, Matching: m}, from, output == "json")
+			r := newReplay(cmd, detect.Config{Ruleset: set, Matching: m, Names: known}, from, output == "json")
 			if err := r.run(in); err != nil {
 				return err
 			}
@@ -71,9 +77,23 @@ Exit codes: 0 fine; 2 a file cannot be read, or a line or a rule is wrong: the o
 	outputFlag(cmd, &output, "text", "json")
 	cmd.Flags().StringVar(&matching, "rule-matching", "all", "all or first: how many rules may raise an alert for one event (Falco's default is first)")
 	cli.Choice(cmd, "rule-matching", "all", "first")
+	cmd.Flags().StringArrayVar(&names, "name", nil, "NAME=ADDRESS[,ADDRESS...]: what a name in the rules stands for (fd.sip.name); no name server is asked; can be repeated")
 	cmd.Flags().StringVarP(&from, "events", "f", "", "the recording: a file of JSON lines, - for the standard input")
 	_ = cmd.RegisterFlagCompletionFunc("events", cobra.FixedCompletions([]string{"jsonl", "json"}, cobra.ShellCompDirectiveFilterFileExt))
 	return cmd
+}
+
+// parseNames reads what names stand for, as NAME=ADDRESS[,ADDRESS...] each.
+func parseNames(texts []string) (*rule.NameTable, error) {
+	names := map[string][]string{}
+	for _, text := range texts {
+		name, addresses, ok := strings.Cut(text, "=")
+		if !ok {
+			return nil, fmt.Errorf("%.60q has no addresses: want NAME=ADDRESS[,ADDRESS...]", text)
+		}
+		names[name] = append(names[name], strings.Split(addresses, ",")...)
+	}
+	return rule.ParseNames(names)
 }
 
 // replay asks rules about recorded events, in their order.

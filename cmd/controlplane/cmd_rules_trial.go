@@ -34,6 +34,9 @@ repeated as often as it says:
       - event: access
         access: {op: connect, protocol: tcp, address: 10.0.0.7, port: 1}
         repeat: {times: 50, every: 100ms, vary: [port]}   # or address, path
+      - event: access
+        access: {op: connect, protocol: tcp, address: 192.0.2.7, port: 443}
+        names: {api.example.org: [192.0.2.7]}             # for fd.sip.name
       - event: exec
         after: 5m
         exec: {path: /usr/bin/nmap, comm: nmap}

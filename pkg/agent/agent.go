@@ -23,6 +23,7 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/detect"
 	"github.com/plumbline-io/plumbline/pkg/enforce"
 	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/hostname"
 	"github.com/plumbline-io/plumbline/pkg/process"
 	"github.com/plumbline-io/plumbline/pkg/sensor"
 	"github.com/plumbline-io/plumbline/pkg/spool"
@@ -42,6 +43,7 @@ type Agent struct {
 	detector      *detect.Detector
 	rules         *rulebook
 	facts         *facts                 // of the event loop
+	names         *hostname.Resolver     // nil: names of hosts are not asked for
 	kernelProblem atomic.Pointer[string] // why the kernel has no rules; nil: it has them
 	subject       detect.Subject         // scratch of the event loop
 	alerts        []alert.Alert          // the same
@@ -216,6 +218,9 @@ func (a *Agent) Run(outer context.Context) error {
 	group.Go(func() error { return a.saveBaselines(ctx) })
 	group.Go(func() error { return a.rules.Watch(ctx) })
 	group.Go(func() error { return a.rules.Obey(ctx, a.cfg.Reload) })
+	if a.names != nil {
+		group.Go(func() error { return a.names.Run(ctx) })
+	}
 	group.Go(func() error { return a.expireBaselines(ctx) })
 	if a.kernel.enforcer != nil {
 		group.Go(func() error { return a.watchBreakGlass(ctx) })

@@ -94,6 +94,11 @@ type Config struct {
 	RuleMatching string `yaml:"rule_matching"`
 	// Priority is Falco's: rules that are less severe are not in force, but for those that deny. Default: debug, all.
 	Priority string `yaml:"priority"`
+	// NameInterval is after what time the names of hosts in rules (fd.sip.name) are asked for again, from 10s to 24h. 0:
+	// never, no address has a name. As long as no rule has a name, nothing is asked. Default: 1m.
+	NameInterval string `yaml:"name_interval"`
+	// NameServer is asked instead of those of /etc/resolv.conf: ADDRESS:PORT. /etc/hosts goes before both.
+	NameServer string `yaml:"name_server"`
 	// TrustDomain of the SPIFFE IDs made by template. Default: plumbline.local.
 	TrustDomain string `yaml:"trust_domain"`
 	// BTF is a file with the kernel's types, for kernels without /sys/kernel/btf/vmlinux.
@@ -157,7 +162,7 @@ func (c *Config) Complete() error {
 	for value, fallback := range map[*string]string{
 		&c.Mode: "learn", &c.Strength: "auto", &c.RuleMatching: rule.All.String(), &c.OnStop: onStopKeep,
 		&c.AlertsFormat: alert.JSON.String(), &c.Priority: "debug", &c.BreakGlass: DefaultBreakGlass, &c.TrustDomain: "plumbline.local",
-		&c.Responses: responsesOff, &c.QuarantineLimit: "1h", &c.DBusSocket: "/run/dbus/system_bus_socket",
+		&c.Responses: responsesOff, &c.QuarantineLimit: "1h", &c.NameInterval: "1m", &c.DBusSocket: "/run/dbus/system_bus_socket",
 		&c.ControlPlane.Tenant: "default", &c.ControlPlane.Cluster: "default",
 	} {
 		if *value == "" {
@@ -257,6 +262,9 @@ func (c *Config) check() error {
 		return fmt.Errorf("check spool_bytes: %d is less than 1 MiB", c.SpoolBytes)
 	}
 	if err := c.checkResponses(); err != nil {
+		return err
+	}
+	if err := c.checkNames(); err != nil {
 		return err
 	}
 	if err := c.checkOutputs(); err != nil {

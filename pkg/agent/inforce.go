@@ -51,6 +51,7 @@ func (a *Agent) useRules(set *rule.Ruleset) error {
 		return err
 	}
 	a.detector.SetRuleset(set)
+	a.wantNames(set)
 	return nil
 }
 
@@ -103,6 +104,7 @@ func stopping(set *rule.Ruleset, e *enforce.Enforcer) []StoppingRule {
 func (a *Agent) rulesStatus() RulesStatus {
 	s := a.rules.Status()
 	s.Kernel.Operations = []string{}
+	s.Names = a.namesStatus(a.rules.InForce())
 	s.Stopping, s.Responding = stopping(a.rules.InForce(), a.kernel.enforcer), responding(a.rules.InForce())
 	if problem := a.kernelProblem.Load(); problem != nil {
 		s.Kernel.Problem = *problem

@@ -33,6 +33,7 @@ type RulesStatus struct {
 	Unwatched string    `json:"unwatched,omitempty"` // why changes of the files are not noticed
 
 	Kernel   KernelRules    `json:"kernel"`
+	Names    *NamesStatus   `json:"names,omitempty"`    // of hosts; nil: no rule has one
 	Stopping []StoppingRule `json:"stopping,omitempty"` // the rules that deny or kill
 	// Responding are the rules that ask for more than that of whole workloads, whether or not responses are on.
 	Responding []RespondingRule `json:"responding,omitempty"`
@@ -260,9 +261,13 @@ func (a *Agent) openRules() error {
 		return err
 	}
 	a.facts = newFacts(a.host, &a.subject)
-	a.detector = detect.New(detect.Config{
+	cfg := detect.Config{
 		Hostname: a.cfg.Node, Wall: a.host.Wall, Window: time.Minute, DenyWindow: time.Second, Matching: matching, Facts: a.facts,
-	})
+	}
+	if a.names = openNames(&a.cfg); a.names != nil {
+		cfg.Names = a.names
+	}
+	a.detector = detect.New(cfg)
 	a.rules = &rulebook{rulebookConfig: rulebookConfig{
 		BuiltIn: rules.Files, Paths: a.cfg.Rules, Least: least, Use: a.useRules, Raise: func(told alert.Alert) { a.sink.Raise(told) },
 		Node: a.cfg.Node, Now: time.Now, Log: a.cfg.Log,

@@ -109,6 +109,7 @@ func (a *Agent) lost() (map[string]uint64, error) {
 	lost["undecoded"] = a.undecoded.Load()
 	lost["follow_queue_full"] = a.follower.Dropped()
 	lost["accounts_unread"] = a.facts.accounts.Unread()
+	a.countNames(lost)
 	lost["response_queue_full"] = a.responder.full.Load()
 	lost["window_forgotten"] = a.detector.Stats().Forgotten
 	lost["alert_not_written"] = a.sink.failed.Load()

@@ -26,6 +26,7 @@ func allowed() map[string][]string {
 		"pkg/process":           {"pkg/event"},
 		"pkg/rule":              append([]string{"pkg/syscalls"}, core...),
 		"pkg/rulefile":          {"pkg/rule"},
+		"pkg/hostname":          {"pkg/rule"},
 		"pkg/baseline":          {"pkg/event", "pkg/syscalls"},
 		"pkg/detect":            append([]string{"pkg/rule", "pkg/baseline", "rules"}, core...),
 		"pkg/sensor":            {"pkg/event"},
@@ -45,7 +46,7 @@ func allowed() map[string][]string {
 		"pkg/agent": {
 			"pkg/event", "pkg/alert", "pkg/process", "pkg/rule", "pkg/rulefile", "pkg/baseline", "pkg/detect", "pkg/sensor", "pkg/sensor/process",
 			"pkg/sensor/gotls", "pkg/sensor/gcpause", "pkg/sensor/openssl", "pkg/enforce", "pkg/workload", "pkg/identity", "pkg/bus",
-			"pkg/spool", "pkg/output", "pkg/falco", "pkg/telemetry", "pkg/wholefile", "pkg/response", "rules",
+			"pkg/spool", "pkg/output", "pkg/falco", "pkg/telemetry", "pkg/wholefile", "pkg/response", "pkg/hostname", "rules",
 		},
 		"pkg/controlplane": {
 			"pkg/event", "pkg/alert", "pkg/rule", "pkg/baseline", "pkg/bus", "pkg/bus/natsserver", "pkg/alertstore", "pkg/identity", "pkg/telemetry", "pkg/falco",
@@ -90,7 +91,7 @@ func common() []string {
 
 // testOnly lists the modules for tests, beside common and what has an owner.
 func testOnly() []string {
-	return []string{"github.com/rogpeppe/go-internal"}
+	return []string{"github.com/rogpeppe/go-internal", "golang.org/x/net"}
 }
 
 // topLevel is what the root of the repository may hold.

@@ -27,6 +27,7 @@ type Config struct {
 	Window, DenyWindow time.Duration
 	Matching           rule.Matching // how many rules an event may match
 	Facts              rule.Facts    // nil: none are known
+	Names              rule.Names    // of hosts; nil: none are known
 }
 
 // Subject is the workload that acted.
@@ -53,7 +54,7 @@ type Detector struct {
 
 // New makes a Detector.
 func New(cfg Config) *Detector {
-	d := &Detector{cfg: cfg, env: rule.Env{Facts: cfg.Facts}, recent: recent{}, counts: newCounts(), killed: map[uint32]uint64{}}
+	d := &Detector{cfg: cfg, env: rule.Env{Facts: cfg.Facts, Names: cfg.Names}, recent: recent{}, counts: newCounts(), killed: map[uint32]uint64{}}
 	d.SetRuleset(cfg.Ruleset)
 	return d
 }

@@ -29,6 +29,7 @@ func Try(set *rule.Ruleset, t *rule.Test) Outcome {
 		w := step.Workload
 		facts.step = step
 		step.Event.Ktime = uint64(step.At.UnixNano())
+		d.env.Names = step.Names
 		d.env.Event, d.env.Workload, d.env.Wall = &step.Event, w, step.At.UnixNano()
 		o.Asked = appendNames(o.Asked, set.ForEvent(&step.Event))
 		for _, a := range d.ask(&Subject{Name: w.Name, Kind: w.Kind, ContainerID: w.ContainerID, SPIFFEID: w.SPIFFEID}, nil) {

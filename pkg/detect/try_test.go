@@ -32,6 +32,10 @@ func TestAccessTrials(t *testing.T) {
   condition: evt.type = bpf and evt.arg.cmd = BPF_PROG_LOAD
   priority: error
   output: x
+- rule: name
+  condition: evt.type = connect and fd.sip.name = api.example.org
+  priority: error
+  output: to %fd.sip.name
 `)})
 	if len(problems) > 0 {
 		t.Fatal(problems)
@@ -41,6 +45,9 @@ func TestAccessTrials(t *testing.T) {
 - {test: b, event: access, access: {op: connect, protocol: tcp, address: 10.0.0.1, port: 22}, alerts: [net]}
 - {test: c, event: access, access: {op: bpf, value: "5"}, alerts: [bpf]}
 - {test: d, event: access, access: {op: delete, path: /etc/shadow}}
+- {test: e, event: access, access: {op: connect, address: 10.0.0.9}, names: {api.example.org: [10.0.0.8, 10.0.0.9]}, alerts: [{rule: name, output: to api.example.org}]}
+- {test: f, event: access, access: {op: connect, address: 10.0.0.9}, names: {api.example.org: [10.0.0.8]}}
+- {test: g, event: access, access: {op: connect, address: 10.0.0.9}}
 `)})
 	if err != nil {
 		t.Fatal(err)

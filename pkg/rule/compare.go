@@ -157,6 +157,10 @@ func (s *scope) compare(f *field, c *comparison, values []string) (check, int, s
 	if c.modifier != "" {
 		return s.modified(f, c, values)
 	}
+	if f.host != nil {
+		is, message := hosted(f, c.op, values)
+		return is, costSet, message
+	}
 	switch {
 	case f.number != nil:
 		is, message := numeric(f, c.op, values)

@@ -13,6 +13,7 @@ type Env struct {
 	Wall     int64 // Unix nanoseconds of the event
 	Number   int64 // of the event, counted from 1; 0: not known
 	Facts    Facts // nil: none are known
+	Names    Names // of hosts; nil: none are known
 	Alert    *Rule // not nil: asked about is the alert that this rule raised for the event
 	Count    int   // of a rule with a window, once it is reached: see the field window.count
 

@@ -30,6 +30,8 @@ type field struct {
 	list   func(*Env) (values []string, ok bool)
 	keyed  func(key string) func(*Env) (string, bool)  // the text for what stands in brackets
 	at     func(e *Env, i int) (value string, ok bool) // one of several texts; not ok beyond the last
+
+	host func(*Env) (value netip.Addr, ok bool) // with at: the texts are names of this address, see Names
 }
 
 // notNegative is the value of a vague number of which only that is known.
@@ -73,7 +75,7 @@ func (f *field) outside(values []string) string {
 
 // fieldTable lists the language's fields.
 func fieldTable() []field {
-	return slices.Concat(eventFields(), argumentFields(), processFields(), ancestorFields(), fileFields(), socketFields(),
+	return slices.Concat(eventFields(), argumentFields(), processFields(), ancestorFields(), fileFields(), socketFields(), hostFields(),
 		workloadFields(), tlsFields(), pauseFields(), alertFields(), factFields(), missingFields())
 }
 

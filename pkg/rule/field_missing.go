@@ -28,7 +28,7 @@ func missingFields() []field {
 	add('B', "it is what the system call returns, and the hooks are before that", texts, "evt.arg.fd")
 	add('C', oneEnd, addresses, "fd.cip", "fd.cnet")
 	add('C', oneEnd, numbers, "fd.cport")
-	add('E', "answers of name servers are not observed yet", texts, "fd.sip.name", "fd.cip.name", "fd.lip.name", "fd.rip.name")
+	add('E', oneEnd, texts, "fd.cip.name")
 	add('F', "it is the plaintext of what programs read and write, which is never looked at", refused, "evt.buffer")
 	// Others of Falco's, which its official files do not use and other people's do.
 	const none = 0

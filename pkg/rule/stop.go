@@ -79,10 +79,11 @@ func (l *loader) tellUndecided(r *Rule) int {
 			return
 		}
 		file, line, column := check.in.position(check.at)
-		l.add(Problem{
-			ID: undecidable, File: file, Line: line, Column: column, Rule: r.Name,
-			Message: "action " + r.Action.String() + ": the kernel cannot decide " + shorten(check.in.text[check.at:check.end]),
-		})
+		message := "action " + r.Action.String() + ": the kernel cannot decide " + shorten(check.in.text[check.at:check.end])
+		if check.field != nil && check.field.host != nil {
+			message += ": which addresses a name has is asked in user space, and may change at any time"
+		}
+		l.add(Problem{ID: undecidable, File: file, Line: line, Column: column, Rule: r.Name, Message: message})
 	})
 	if n > maxUndecided {
 		l.more += n - maxUndecided

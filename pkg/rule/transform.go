@@ -49,6 +49,9 @@ func transformer(t *term, args []*field) (f *field, message string, at int) {
 	if t.hasArg && t.name != "getopt" {
 		return nil, t.name + " takes nothing in brackets", len(args)
 	}
+	if i := slices.IndexFunc(args, func(a *field) bool { return a.host != nil }); i >= 0 && t.name != "val" {
+		return nil, args[i].name + " is compared as it is", i
+	}
 	switch t.name {
 	case "": // a list
 		for i, a := range args {

@@ -50,6 +50,7 @@ type Step struct {
 	User      User // of every user id
 	Session   Session
 	Container Container
+	Names     *NameTable
 }
 
 // Bounds of the events of a test, and of a file.

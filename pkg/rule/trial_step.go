@@ -50,6 +50,7 @@ type step struct {
 			Writable    bool   `yaml:"writable"`
 		} `yaml:"mounts"`
 	} `yaml:"container"` // of the workload's container_id
+	Names   map[string][]string `yaml:"names"` // the addresses of names of hosts
 	Process struct {
 		Path string `yaml:"path"`
 		Args string `yaml:"args"`
@@ -121,6 +122,10 @@ func (t *step) appendTo(test *Test, at time.Time, left *int) (time.Time, error) 
 	if err != nil {
 		return at, err
 	}
+	names, err := ParseNames(t.Names)
+	if err != nil {
+		return at, err
+	}
 	r := t.Repeat
 	switch {
 	case r.Times < 0 || r.Times > maxRepeat:
@@ -143,7 +148,7 @@ func (t *step) appendTo(test *Test, at time.Time, left *int) (time.Time, error) 
 				return at, err
 			}
 		}
-		one := Step{Event: ev, Workload: Workload{w.Name, w.Kind, w.ContainerID, w.SPIFFEID}, At: at}
+		one := Step{Event: ev, Workload: Workload{w.Name, w.Kind, w.ContainerID, w.SPIFFEID}, At: at, Names: names}
 		t.facts(&one)
 		test.Steps = append(test.Steps, one)
 	}

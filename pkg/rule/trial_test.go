@@ -28,6 +28,8 @@ func TestParseTestsRefuses(t *testing.T) {
 		"back in time":      {"- {test: a, steps: [{}, {after: -1s}]}", "time goes forward"},
 		"vary what":         {"- {test: a, repeat: {times: 2, vary: [mood]}}", `cannot vary "mood": want port, address or path`},
 		"last address":      {"- {test: a, event: access, access: {op: connect, address: 255.255.255.255}, repeat: {times: 2, vary: [address]}}", "no address to vary, or none after it"},
+		"name":              {"- test: a\n  names: {a b: []}\n", `names: "a b" is no name of a host`},
+		"name's address":    {"- test: a\n  names: {a: [x]}\n", `names: ParseAddr("x")`},
 		"alert of what":     {"- test: a\n  alerts: [{output: x}]\n", "t.yaml:2: alerts: the rule is not named"},
 		"alert's key":       {"- test: a\n  alerts: [{rule: x, outputs: x}]\n", `unknown key "outputs"`},
 		"alert's severity":  {"- test: a\n  alerts:\n  - rule: x\n    severity: loud\n", `t.yaml:4: unknown priority "loud"`},
