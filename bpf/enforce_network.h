@@ -44,9 +44,9 @@ __noinline int check_fact(__u32 number)
 	return verdict;
 }
 
-static __always_inline void put_ipv4(struct fact_key *key, __be32 address)
+static __always_inline void put_mapped(__u8 *to, __be32 address)
 {
-	__u32 *words = (__u32 *)key->address;
+	__u32 *words = (__u32 *)to;
 
 	words[0] = 0;
 	words[1] = 0;
@@ -89,7 +89,7 @@ static __always_inline int check_sock_addr(struct bpf_sock_addr *ctx, enum opera
 		words[2] = ctx->user_ip6[2];
 		words[3] = ctx->user_ip6[3];
 	} else {
-		put_ipv4(&p->fact, ctx->user_ip4);
+		put_mapped(p->fact.address, ctx->user_ip4);
 	}
 	verdict = check_fact(p->number);
 	return is_denied(verdict, &subject) ? CGROUP_DENY : CGROUP_ALLOW;
@@ -174,7 +174,7 @@ static __always_inline int check_sockaddr(__u8 hook, enum operation op, struct s
 	if (!p)
 		return result(VERDICT_UNPROVEN, &subject);
 	if (a.family == AF_INET)
-		put_ipv4(&p->fact, a.ipv4);
+		put_mapped(p->fact.address, a.ipv4);
 	else
 		bpf_probe_read_kernel(p->fact.address, 16,
 				      (void *)address + __builtin_offsetof(struct any_sockaddr, ipv6));
@@ -210,7 +210,7 @@ static __always_inline int on_socket_listen(__u8 hook, struct socket *sock)
 	if (!p)
 		return result(VERDICT_UNPROVEN, &subject);
 	if (family == AF_INET)
-		put_ipv4(&p->fact, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
+		put_mapped(p->fact.address, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
 	else
 		bpf_core_read(p->fact.address, 16, &sk->__sk_common.skc_v6_rcv_saddr);
 	return end_fact(p, protocol_and_port(BPF_CORE_READ(sk, sk_protocol), port), &subject);

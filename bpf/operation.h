@@ -41,9 +41,11 @@ enum operation {
 	OP_SIGNAL = 28,
 	/* learnt only */
 	OP_SYSCALL = 29,	/* value: whether of a 32-bit program << 16 | number */
+	/* told for rules only: the client's address, and the server's port */
+	OP_ACCEPT = 30,
 	OP_MAX,
-	/* only in the tables of rules, alias.h */
-	OP_ABOVE = OP_MAX,
+	/* only in the tables of rules, alias.h, where system calls are not */
+	OP_ABOVE = OP_SYSCALL,
 };
 
 /* Groups of operations that a baseline holds as a whole. struct workload has a bit for each. */
@@ -72,6 +74,8 @@ static __always_inline __u32 dimension_bit(enum operation op)
 		return 1 << DIM_NETWORK;
 	if (op < OP_SYSCALL)
 		return 1 << DIM_PRIVILEGE;
+	if (op == OP_ACCEPT)
+		return 1 << DIM_NETWORK;
 	return 1 << DIM_SYSCALLS;
 }
 
@@ -92,8 +96,9 @@ struct access_event {
 	__u8 operation;		/* enum operation */
 	__u8 path_facts;	/* PATH_* */
 	__u8 address[16];	/* IPv4 as ::ffff:a.b.c.d */
+	__u8 local[16];		/* of OP_ACCEPT: the server's, likewise */
 	char comm[TASK_COMM_LEN];
-	__u32 detail;		/* with DETAIL_TOLD: of OP_READ and OP_WRITE the flags of open(2), of OP_CREATE and chmod the mode */
+	__u32 detail;		/* with DETAIL_TOLD: of OP_READ and OP_WRITE the flags of open(2), of OP_CREATE and chmod the mode; of OP_ACCEPT the client's port, without it */
 	__u16 said_len;
 	__u16 flags;		/* ACCESS_* */
 	char path[2 * PATH_BYTES];	/* and what the caller wrote: the path that it opened, or a symbolic link's target */

@@ -574,7 +574,7 @@ static __always_inline void ask_rules_fact(struct place *p)
 	struct address_pattern *pattern = &p->address_pattern;
 
 	fill_address_pattern(p, 0, p->asked.generation);
-	if (p->op >= OP_SOCKET) {
+	if (p->op >= OP_SOCKET && p->op != OP_ACCEPT) {
 		pattern->value = bpf_htonl(pattern->value);
 		add_wish(p, 0, bpf_map_lookup_elem(&rule_facts, pattern));
 		return;
@@ -818,7 +818,7 @@ static __always_inline void tell_fact(struct place *p)
 	p->access.value = p->fact.value;
 	p->access.path_len = 0;
 	p->access.path_facts = 0;
-	p->access.detail = 0;
+	p->access.detail = p->detail;
 	p->access.said_len = 0;
 	tell_access(p);
 }

@@ -162,7 +162,7 @@ func everything() []event.Key {
 	for o := event.OpRead; o <= event.OpMount; o++ {
 		keys = append(keys, on(o, "/srv/data"))
 	}
-	for o := event.OpUserns; o < event.OpCount; o++ {
+	for o := event.OpUserns; o < event.OpSyscall; o++ {
 		if !hasValue(o) {
 			keys = append(keys, use(o, 0))
 		}

@@ -36,6 +36,10 @@ func TestAccessTrials(t *testing.T) {
   condition: evt.type = connect and fd.sip.name = api.example.org
   priority: error
   output: to %fd.sip.name
+- rule: client
+  condition: evt.type = accept and fd.cnet = 192.0.2.0/24 and fd.lport = 22
+  priority: error
+  output: "%fd.name %fd.cip %fd.cport %fd.sip"
 `)})
 	if len(problems) > 0 {
 		t.Fatal(problems)
@@ -47,6 +51,8 @@ func TestAccessTrials(t *testing.T) {
 - {test: d, event: access, access: {op: delete, path: /etc/shadow}}
 - {test: e, event: access, access: {op: connect, address: 10.0.0.9}, names: {api.example.org: [10.0.0.8, 10.0.0.9]}, alerts: [{rule: name, output: to api.example.org}]}
 - {test: f, event: access, access: {op: connect, address: 10.0.0.9}, names: {api.example.org: [10.0.0.8]}}
+- {test: h, event: access, access: {op: accept, protocol: tcp, address: 192.0.2.9, port: 22, local: 10.0.0.1, client_port: 7}, alerts: [{rule: client, output: "192.0.2.9:7->10.0.0.1:22 192.0.2.9 7 10.0.0.1"}]}
+- {test: i, event: access, access: {op: accept, address: 10.0.0.1, port: 22, local: 192.0.2.9}}
 - {test: g, event: access, access: {op: connect, address: 10.0.0.9}}
 `)})
 	if err != nil {

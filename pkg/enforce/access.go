@@ -2,6 +2,7 @@ package enforce
 
 import (
 	"fmt"
+	"net/netip"
 	"unsafe"
 
 	"github.com/plumbline-io/plumbline/pkg/event"
@@ -34,6 +35,7 @@ type accessHead struct {
 	Operation   uint8
 	PathFacts   uint8
 	Address     [16]uint8
+	Local       [16]uint8
 	Comm        [16]byte
 	Detail      uint32
 	SaidLen     uint16
@@ -90,7 +92,9 @@ func decodeAccess(raw []byte, ev *event.Event) error {
 	default:
 		return fmt.Errorf("decode access: unknown operation %d", r.Operation)
 	}
-	if r.Detail&detailTold != 0 {
+	if op == event.OpAccept {
+		a.Local, a.ClientPort = netip.AddrFrom16(r.Local).Unmap(), uint16(r.Detail)
+	} else if r.Detail&detailTold != 0 {
 		addDetail(&a, op, r.Detail&^detailTold)
 	}
 	said := &a.Said

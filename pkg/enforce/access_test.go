@@ -2,6 +2,7 @@ package enforce
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"testing"
 	"unsafe"
 
@@ -96,4 +97,22 @@ func FuzzDecodeAccess(f *testing.F) {
 			t.Errorf("%+v", a)
 		}
 	})
+}
+
+// A connection that was taken has an end of each side.
+func TestDecodeAccept(t *testing.T) {
+	var layout accessHead
+	raw := accessRecord(event.OpAccept, 40_000, "", "")
+	binary.LittleEndian.PutUint32(raw[unsafe.Offsetof(layout.Value):], uint32(event.ProtocolTCP)<<16|443)
+	client, server := netip.MustParseAddr("::ffff:192.0.2.9").As16(), netip.MustParseAddr("2001:db8::1").As16()
+	copy(raw[unsafe.Offsetof(layout.Address):], client[:])
+	copy(raw[unsafe.Offsetof(layout.Local):], server[:])
+	var ev event.Event
+	if err := decodeAccess(raw, &ev); err != nil {
+		t.Fatal(err)
+	}
+	a := &ev.Access
+	if a.String() != "accept tcp 192.0.2.9 port 443" || a.Local.String() != "2001:db8::1" || a.ClientPort != 40_000 || a.Detailed {
+		t.Errorf("%+v", a)
+	}
 }

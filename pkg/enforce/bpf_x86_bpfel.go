@@ -43,6 +43,7 @@ type bpfAccessEvent struct {
 	Operation uint8
 	PathFacts uint8
 	Address   [16]uint8
+	Local     [16]uint8
 	Comm      [16]int8
 	Detail    uint32
 	SaidLen   uint16
@@ -158,8 +159,9 @@ const (
 	bpfOperationOP_SETGID       bpfOperation = 27
 	bpfOperationOP_SIGNAL       bpfOperation = 28
 	bpfOperationOP_SYSCALL      bpfOperation = 29
-	bpfOperationOP_MAX          bpfOperation = 30
-	bpfOperationOP_ABOVE        bpfOperation = 30
+	bpfOperationOP_ACCEPT       bpfOperation = 30
+	bpfOperationOP_MAX          bpfOperation = 31
+	bpfOperationOP_ABOVE        bpfOperation = 29
 )
 
 type bpfPathKey struct {
@@ -248,6 +250,7 @@ const (
 	bpfMapToldPaths                  = "told_paths"
 	bpfMapToldToRules                = "told_to_rules"
 	bpfMapWorkloads                  = "workloads"
+	bpfProgAcceptSockGraft           = "accept_sock_graft"
 	bpfProgCgroupBind4               = "cgroup_bind4"
 	bpfProgCgroupBind6               = "cgroup_bind6"
 	bpfProgCgroupConnect4            = "cgroup_connect4"
@@ -401,6 +404,7 @@ type bpfSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
+	AcceptSockGraft           *ebpf.ProgramSpec `ebpf:"accept_sock_graft"`
 	CgroupBind4               *ebpf.ProgramSpec `ebpf:"cgroup_bind4"`
 	CgroupBind6               *ebpf.ProgramSpec `ebpf:"cgroup_bind6"`
 	CgroupConnect4            *ebpf.ProgramSpec `ebpf:"cgroup_connect4"`
@@ -643,6 +647,7 @@ type bpfVariables struct {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
+	AcceptSockGraft           *ebpf.Program `ebpf:"accept_sock_graft"`
 	CgroupBind4               *ebpf.Program `ebpf:"cgroup_bind4"`
 	CgroupBind6               *ebpf.Program `ebpf:"cgroup_bind6"`
 	CgroupConnect4            *ebpf.Program `ebpf:"cgroup_connect4"`
@@ -743,6 +748,7 @@ type bpfPrograms struct {
 
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
+		p.AcceptSockGraft,
 		p.CgroupBind4,
 		p.CgroupBind6,
 		p.CgroupConnect4,

@@ -64,6 +64,8 @@ func perform(name, dir string) int {
 		err = evade(evasion, dir)
 	case actingDeeds()[name] != nil:
 		return actingDeeds()[name](dir)
+	case strings.HasPrefix(name, servePrefix):
+		err = serveOne(strings.TrimPrefix(name, servePrefix), port)
 	case name == multipath:
 		err = listenMultipath(port)
 	case isPort == nil:

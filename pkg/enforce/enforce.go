@@ -55,6 +55,7 @@ type Enforcer struct {
 	wanted                event.Dimensions
 	absent                []string // hooks that this rung has and this kernel has not
 	syscalls              syscallWatch
+	accepts               acceptWatch
 	grace                 *grace
 	gate                  *gate // nil: another strength
 
@@ -144,6 +145,7 @@ func (e *Enforcer) climb(shared *sensor.Shared, cfg Config, r rung) error {
 	if len(hooks) == 0 || hooks[0].section != r.hook {
 		return fmt.Errorf("%w: %s", sensor.ErrNotSupported, r.lacks())
 	}
+	late := sensor.MapsOf(spec.Programs[acceptProgram])
 	keep(spec, r, hooks)
 	spec.Maps["path_entries"].MaxEntries = cmp.Or(cfg.PathEntries, DefaultPathEntries)
 	if err := setSecret(spec); err != nil {
@@ -177,7 +179,7 @@ func (e *Enforcer) climb(shared *sensor.Shared, cfg Config, r rung) error {
 	if err != nil {
 		return err
 	}
-	if err := e.take(collection); err != nil {
+	if err := errors.Join(e.accepts.take(shared, collection, late), e.take(collection)); err != nil {
 		return errors.Join(err, closeAll(links))
 	}
 	e.links = links
@@ -249,11 +251,11 @@ func (e *Enforcer) Covered() event.Dimensions { return e.covered }
 
 // Status lists the hooks, those of executions first, strongest first.
 func (e *Enforcer) Status() []sensor.Status {
+	status := slices.Concat(e.status, e.accepts.status())
 	why := e.gate.Ended()
 	if why == nil {
-		return e.status
+		return status
 	}
-	status := slices.Clone(e.status)
 	for i := range status {
 		if status[i].Hook == gateHook {
 			status[i].Supported, status[i].Reason = false, why.Error()
@@ -273,7 +275,7 @@ func (e *Enforcer) Pin(pins *sensor.Pins) error {
 
 // Close lets go of the hooks. Those that are not pinned are taken out of the kernel.
 func (e *Enforcer) Close() error {
-	errs := []error{e.gate.Close(), closeAll(e.links), e.syscalls.Close(), e.grace.Close()}
+	errs := []error{e.gate.Close(), closeAll(e.links), e.syscalls.Close(), e.accepts.Close(), e.grace.Close()}
 	for _, m := range e.maps.all() {
 		if m != nil {
 			errs = append(errs, m.Close())

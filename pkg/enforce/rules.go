@@ -39,6 +39,7 @@ func (e *Enforcer) LoadRules(set *rule.Ruleset) (Rules, error) {
 		return e.rules.Rules, err
 	}
 	next := Rules{Generation: max(e.rules.Generation+1, 1), Entries: len(w.paths) + len(w.above) + len(w.prefixes) + len(w.suffixes) + len(w.facts)}
+	e.accepts.set(w.ops&(1<<event.OpAccept) != 0)
 	for ops := w.ops; ops != 0; ops &= ops - 1 {
 		op := event.Operation(bits.TrailingZeros32(ops))
 		next.Operations = append(next.Operations, op)
@@ -88,6 +89,8 @@ func (e *Enforcer) retire() error {
 func (e *Enforcer) sees(op event.Operation) bool {
 	hook := ""
 	switch op {
+	case event.OpAccept:
+		return e.accepts.sees()
 	case event.OpUserns:
 		hook = "userns_create"
 	case event.OpIOUring, event.OpUserfault:

@@ -10,6 +10,8 @@
 //	}
 package event
 
+import "net/netip"
+
 // Kind says which family of facts an Event carries. The values are bpf/event.h's.
 type Kind uint16
 
@@ -50,6 +52,7 @@ const (
 	HookUprobe
 	HookCgroup   // cgroup/connect and its like: the operation returns EPERM
 	HookFanotify // a permission event that the agent answered: execve returns EPERM
+	HookKprobe   // of a function of the kernel: observed only
 )
 
 // Mode is how a workload is held to its baseline.
@@ -199,6 +202,10 @@ type AccessInfo struct {
 	OpenFlags uint32 // of OpRead and OpWrite: of open(2), as this architecture numbers them
 	Mode      uint32 // of OpCreate, the type and permissions of what is made; of OpAttributes, what chmod sets
 	Said      string // of OpRead and OpWrite: the path as the caller wrote it; of OpCreate: a symbolic link's target
+
+	// The other end of each, of OpAccept.
+	Local      netip.Addr // the server's address
+	ClientPort uint16
 
 	// Why a rule denies what it does not say.
 	Reached  string // by this name, of what is called Path too, which it denies

@@ -11,7 +11,7 @@ import (
 type Operation uint8
 
 // The operations. From OpExec on they are about a path, from OpConnect on about an address, and from
-// OpSocket on about a number.
+// OpSocket on about a number, but for OpAccept.
 const (
 	OpUnspecified Operation = iota
 	OpExec
@@ -43,6 +43,7 @@ const (
 	OpSetgid     // Value: the new real group id
 	OpSignal     // Value: the signal, sent to a process of another workload
 	OpSyscall    // Value: a syscalls.Call, which is learnt and never held
+	OpAccept     // a TCP connection was taken, from Address, on Port of ours; told for rules, and in no baseline
 	OpCount
 )
 
@@ -57,10 +58,10 @@ const (
 func (o Operation) OnPath() bool { return o >= OpExec && o < OpConnect }
 
 // OnAddress says whether a Key of this operation has protocol, address and port.
-func (o Operation) OnAddress() bool { return o >= OpConnect && o < OpSocket }
+func (o Operation) OnAddress() bool { return o >= OpConnect && o < OpSocket || o == OpAccept }
 
 // OnNumber says whether a Key of this operation has a number.
-func (o Operation) OnNumber() bool { return o >= OpSocket && o < OpCount }
+func (o Operation) OnNumber() bool { return o >= OpSocket && o <= OpSyscall }
 
 // Dimension is a group of operations: one section of a baseline, held or not held as a whole.
 type Dimension uint8
@@ -88,7 +89,7 @@ func (o Operation) Dimension() Dimension {
 		return DimFile
 	case o < OpConnect:
 		return DimUnix
-	case o < OpSocket:
+	case o.OnAddress():
 		return DimNetwork
 	case o < OpSyscall:
 		return DimPrivilege

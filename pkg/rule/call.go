@@ -32,6 +32,8 @@ func siblings(call string) []string {
 		return []string{"move_mount"}
 	case "mmap":
 		return []string{"mmap2"}
+	case "accept4":
+		return []string{"accept"}
 	case "sendto":
 		return []string{"sendmsg", "sendmmsg"}
 	case "finit_module":
@@ -73,7 +75,7 @@ func toldAs(call string) string {
 // unobserved says why there is no event of a call that Falco knows, "" if there is no such call.
 func unobserved(call string) string {
 	switch call {
-	case "accept", "accept4", "recvfrom", "recvmsg", "recvmmsg":
+	case "recvfrom", "recvmsg", "recvmmsg":
 		return "what arrives is not observed"
 	case "read", "readv", "pread", "preadv", "pread64", "write", "writev", "pwrite", "pwritev", "pwrite64", "sendfile", "lseek", "close", "splice", "fcntl", "ioctl":
 		return "what is done with a file that is open is not observed"

@@ -65,14 +65,15 @@ func TestUnobservedTypes(t *testing.T) {
 		"evt.type != switch":                    nil,
 		"evt.type = rmdir or proc.name = x":     {"evt.type is never rmdir: it is not told apart from unlinkat, which stands for it too"},
 		"evt.type in (execve, chown, fchown)":   {"evt.type is never chown, fchown: it is not told apart from fchmodat, which stands for it too"},
-		"evt.type in (accept, accept4, listen)": {"evt.type is never accept, accept4: what arrives is not observed"},
+		"evt.type in (accept, accept4, listen)": nil,
+		"evt.type in (accept, recvfrom)":        {"evt.type is never recvfrom: what arrives is not observed"},
 		"evt.type = setns or evt.type = execve": {"evt.type is never setns: entering a namespace shows as the capability that it uses: evt.operation = capability"},
 		"evt.type in (execve, keyctl)":          {"evt.type is never keyctl: no hook asks about it"},
 		"evt.type in (execve, opnat)":           {"evt.type is never opnat: there is no such call (did you mean openat?)"},
 		"evt.type in (execve, 'a b')":           {`evt.type is never "a b": there is no such call`},
 		"evt.type in (execve, 59)":              {"evt.type is never 59: there is no such call"},
-		"evt.type in (execve, accept, dup, recvmsg)": {
-			"evt.type is never accept, recvmsg: what arrives is not observed",
+		"evt.type in (execve, recvmmsg, dup, recvmsg)": {
+			"evt.type is never recvmmsg, recvmsg: what arrives is not observed",
 			"evt.type is never dup: how a process makes and passes on descriptors is not observed",
 		},
 	} {
@@ -118,8 +119,8 @@ func TestNotSupplied(t *testing.T) {
 		"or":     {head + "  condition: evt.type = execve and (proc.name = a or evt.arg.fd = 1)\n  output: o\n", []string{"4:54 evt.arg.fd is not supplied: it is what the system call returns, and the hooks are before that"}},
 		"output": {head + "  condition: evt.type = execve\n  output: of %proc.env and %proc.name\n", []string{"5:14 proc.env is not supplied: environments are not read: they hold secrets"}},
 		"macro": {
-			"- macro: m\n  condition: fd.cip = 10.0.0.1 or proc.name = a\n" + head + "  condition: evt.type = execve and not m\n  output: o\n",
-			[]string{"2:14 macro m: fd.cip is not supplied: the hooks know one end of a connection, the server"},
+			"- macro: m\n  condition: evt.arg.fd = 1 or proc.name = a\n" + head + "  condition: evt.type = execve and not m\n  output: o\n",
+			[]string{"2:14 macro m: evt.arg.fd is not supplied: it is what the system call returns, and the hooks are before that"},
 		},
 		"transformed": {head + "  condition: evt.type = execve and not tolower(proc.env[A]) = a\n  output: o\n", []string{"4:48 proc.env is not supplied: environments are not read: they hold secrets"}},
 	} {

@@ -149,6 +149,7 @@ var operationTypes = [...]string{
 	event.OpCapability: "capable", event.OpPtrace: "ptrace", event.OpUserns: "unshare", event.OpModule: "finit_module",
 	event.OpBPF: "bpf", event.OpPerf: "perf_event_open", event.OpIOUring: "io_uring_setup", event.OpUserfault: "userfaultfd",
 	event.OpSetuid: "setuid", event.OpSetgid: "setgid", event.OpSignal: "kill", event.OpSyscall: "syscall",
+	event.OpAccept: "accept4",
 }
 
 func operationType(o event.Operation) string {

@@ -157,6 +157,9 @@ func (s *scope) compare(f *field, c *comparison, values []string) (check, int, s
 	if c.modifier != "" {
 		return s.modified(f, c, values)
 	}
+	if f.other != nil {
+		return s.ends(f, c, values)
+	}
 	if f.host != nil {
 		is, message := hosted(f, c.op, values)
 		return is, costSet, message

@@ -162,7 +162,7 @@ func TestNoDenials(t *testing.T) {
 
 // A rule that the kernel decides matches what a denial is about, and nothing else.
 func TestDenialsAreTheCondition(t *testing.T) {
-	g := chance{rand.New(rand.NewPCG(5, 6))}
+	g := chance{Rand: rand.New(rand.NewPCG(5, 6))}
 	var rules, actors, matches, others int
 	for range 6000 {
 		text := g.condition(3)

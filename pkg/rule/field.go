@@ -31,6 +31,8 @@ type field struct {
 	keyed  func(key string) func(*Env) (string, bool)  // the text for what stands in brackets
 	at     func(e *Env, i int) (value string, ok bool) // one of several texts; not ok beyond the last
 
+	other *field // the same of a connection's other end, which is compared too
+
 	host func(*Env) (value netip.Addr, ok bool) // with at: the texts are names of this address, see Names
 }
 

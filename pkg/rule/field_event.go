@@ -21,7 +21,7 @@ func eventFields() []field {
 	verdict := text("evt.verdict", allClasses, func(e *Env) string { return e.Event.Verdict.String() })
 	verdict.words = []string{event.Allow.String(), event.Audit.String(), event.Deny.String()}
 	hook := text("evt.hook", allClasses, func(e *Env) string { return e.Event.Hook.String() })
-	for h := event.HookTracepoint; h <= event.HookFanotify; h++ {
+	for h := event.HookTracepoint; h <= event.HookKprobe; h++ {
 		hook.words = append(hook.words, h.String())
 	}
 	operation := text("evt.operation", kindsOf(event.Access), func(e *Env) string { return e.Event.Access.Op.String() })
@@ -31,7 +31,7 @@ func eventFields() []field {
 	rawres := number("evt.rawres", results(), rawResult)
 	rawres.vague = true
 	fields := []field{
-		verdict, flag("evt.in_baseline", kindsOf(event.Access), func(e *Env) bool { return e.Event.Access.Known }), hook, operation, written(text("evt.value", opsWhere(event.Operation.OnNumber), operationValue))[0],
+		verdict, flag("evt.in_baseline", kindsOf(event.Access)&^accepts(), func(e *Env) bool { return e.Event.Access.Known }), hook, operation, written(text("evt.value", opsWhere(event.Operation.OnNumber), operationValue))[0],
 		text("evt.path", opsWhere(event.Operation.OnPath)&kindsOf(event.Access), func(e *Env) string { return e.Event.Access.Path }),
 		text("evt.key", kindsOf(event.Access), func(e *Env) string { return e.Event.Access.Key.String() }),
 		// Older rules of Falco ask for the end of a call, which is where we are.

@@ -32,7 +32,7 @@ func descriptorType(e *Env) (name, letter string) {
 // fileFields are of the descriptor that the operation makes or uses.
 func fileFields() []field {
 	all := descriptors() | unixes() | sockets()
-	num := number("fd.num", descriptors(), rawResult)
+	num := number("fd.num", descriptors()|accepts(), rawResult)
 	num.vague = true
 	name := text("fd.name", all, func(e *Env) string {
 		switch _, letter := descriptorType(e); letter {
@@ -65,33 +65,56 @@ func fileFields() []field {
 	)...)
 }
 
-// endpoint writes the address and port that are known: the remote ones, or the local ones of a server.
+// endpoint writes the address and port that are known: the remote ones, or the local ones of a server; of a connection
+// that was taken both ends, the client's first.
 func endpoint(e *Env) string {
 	a := &e.Event.Access
 	from := len(e.text)
+	if a.Op == event.OpAccept {
+		e.text = netip.AddrPortFrom(a.Address.Addr().Unmap(), a.ClientPort).AppendTo(e.text)
+		e.text = netip.AddrPortFrom(a.Local, a.Port).AppendTo(append(e.text, "->"...))
+		return e.since(from)
+	}
 	e.text = netip.AddrPortFrom(a.Address.Addr().Unmap(), a.Port).AppendTo(e.text)
 	return e.since(from)
 }
 
-// socketFields are of IP sockets. An event knows one end: the remote one of connect and send, which is
-// the server then, and the local one of bind and listen, the server too.
+// accepts are the connections that a server takes, of which both ends are known.
+func accepts() classes { return opsOf(event.OpAccept) }
+
+// socketFields are of IP sockets. Of others than accepts, an event knows one end: the remote one of connect and send,
+// which is the server then, and the local one of bind and listen, the server too.
 func socketFields() []field {
-	remote, local := opsOf(event.OpConnect, event.OpSend), opsOf(event.OpBind, event.OpListen)
-	addr := func(name string, set classes) field {
-		return address(name, set, func(e *Env) (netip.Addr, bool) {
-			prefix := e.Event.Access.Address
-			return prefix.Addr().Unmap(), prefix.IsValid()
-		})
+	remote, local, both := opsOf(event.OpConnect, event.OpSend), opsOf(event.OpBind, event.OpListen), accepts()
+	keyed := func(e *Env) (netip.Addr, bool) {
+		prefix := e.Event.Access.Address
+		return prefix.Addr().Unmap(), prefix.IsValid()
 	}
-	port := func(name string, set classes) field {
-		return number(name, set, func(e *Env) (int64, bool) { return int64(e.Event.Access.Port), true })
+	ours := func(e *Env) (netip.Addr, bool) { // where it is not the one that the key has
+		a := &e.Event.Access
+		if a.Op == event.OpAccept {
+			return a.Local, a.Local.IsValid()
+		}
+		return keyed(e)
+	}
+	port := func(e *Env) (int64, bool) { return int64(e.Event.Access.Port), true }
+	clientPort := func(e *Env) (int64, bool) { return int64(e.Event.Access.ClientPort), e.Event.Access.ClientPort != 0 }
+	remotePort := func(e *Env) (int64, bool) {
+		if e.Event.Access.Op == event.OpAccept {
+			return clientPort(e)
+		}
+		return port(e)
 	}
 	protocol := text("fd.l4proto", sockets(), protocolName)
 	protocol.writes = true
 	return grouped('C', protocol,
-		addr("fd.ip", remote|local), addr("fd.sip", remote|local), addr("fd.rip", remote), addr("fd.lip", local),
-		addr("fd.net", remote|local), addr("fd.snet", remote|local), addr("fd.rnet", remote), addr("fd.lnet", local),
-		port("fd.port", remote|local), port("fd.sport", remote|local), port("fd.rport", remote), port("fd.lport", local),
+		eitherEnd(address("fd.ip", remote|local|both, keyed), address("fd.ip", both, ours)),
+		eitherEnd(address("fd.net", remote|local|both, keyed), address("fd.net", both, ours)),
+		eitherEnd(number("fd.port", remote|local|both, port), number("fd.port", both, clientPort)),
+		address("fd.sip", remote|local|both, ours), address("fd.snet", remote|local|both, ours), number("fd.sport", remote|local|both, port),
+		address("fd.cip", both, keyed), address("fd.cnet", both, keyed), number("fd.cport", both, clientPort),
+		address("fd.rip", remote|both, keyed), address("fd.rnet", remote|both, keyed), number("fd.rport", remote|both, remotePort),
+		address("fd.lip", local|both, ours), address("fd.lnet", local|both, ours), number("fd.lport", local|both, port),
 		text("fd.sockfamily", unixes()|sockets(), func(e *Env) string {
 			switch _, letter := descriptorType(e); letter {
 			case "u":
@@ -102,9 +125,47 @@ func socketFields() []field {
 			return ""
 		}),
 		// OpSend is a datagram of a socket that is not connected, told once for each destination.
-		flag("fd.connected", opsOf(event.OpSend), func(*Env) bool { return false }),
+		flag("fd.connected", opsOf(event.OpSend)|both, func(e *Env) bool { return e.Event.Access.Op == event.OpAccept }),
 		flag("fd.name_changed", opsOf(event.OpSend), func(*Env) bool { return true }),
 	)
+}
+
+// eitherEnd is a field of one end of a connection that compares the other one too, where it is known.
+func eitherEnd(f, other field) field {
+	other.addr, other.number = only(other.classes, other.addr), only(other.classes, other.number)
+	f.other = &other
+	return f
+}
+
+// ends compares both ends: as with Falco one of them is enough, but that it differs is said of both.
+func (s *scope) ends(f *field, c *comparison, values []string) (check, int, string) {
+	one := *f
+	one.other = nil
+	first, cost, message := s.compare(&one, c, values)
+	if message != "" {
+		return nil, 0, message
+	}
+	second, _, message := s.compare(f.other, c, values)
+	if message != "" {
+		return nil, 0, message
+	}
+	if there := existence(f.other); c.op == "!=" {
+		return func(e *Env) bool { return first(e) && (second(e) || !there(e)) }, 2 * cost, ""
+	}
+	return func(e *Env) bool { return first(e) || second(e) }, 2 * cost, ""
+}
+
+// isKeyed says whether a field of an end of a connection is what the kernel compares in the events of a class: of a
+// connection that a server takes, that is the client's address, and the server's port.
+func (f *field) isKeyed(class int) bool {
+	if !accepts().has(class) {
+		return true
+	}
+	switch f.name {
+	case "fd.cip", "fd.cnet", "fd.rip", "fd.rnet", "fd.sport", "fd.lport":
+		return true
+	}
+	return false
 }
 
 func protocolName(e *Env) string {

@@ -1,14 +1,11 @@
 package rule
 
-import "net/netip"
-
 // missingFields are known names of Falco's that no event of ours has. A check on one is false; what is
 // refused by policy is never going to change.
 func missingFields() []field {
 	texts := field{text: func(*Env) (string, bool) { return "", false }}
 	numbers := field{number: func(*Env) (int64, bool) { return 0, false }}
 	flags := field{flag: func(*Env) (bool, bool) { return false, false }}
-	addresses := field{addr: func(*Env) (netip.Addr, bool) { return netip.Addr{}, false }}
 	indexed, keyed, refused := texts, texts, texts
 	indexed.takes, keyed.takes, refused.refused = anIndex, aKey, true
 
@@ -21,14 +18,10 @@ func missingFields() []field {
 	}
 	const (
 		noSensor  = "no sensor reads it yet"
-		oneEnd    = "the hooks know one end of a connection, the server"
 		noRuntime = "the runtime's files do not tell it"
 	)
 	add('A', "environments are not read: they hold secrets", keyed, "proc.env")
 	add('B', "it is what the system call returns, and the hooks are before that", texts, "evt.arg.fd")
-	add('C', oneEnd, addresses, "fd.cip", "fd.cnet")
-	add('C', oneEnd, numbers, "fd.cport")
-	add('E', oneEnd, texts, "fd.cip.name")
 	add('F', "it is the plaintext of what programs read and write, which is never looked at", refused, "evt.buffer")
 	// Others of Falco's, which its official files do not use and other people's do.
 	const none = 0

@@ -1,6 +1,7 @@
 package rule
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -48,7 +49,7 @@ func TestFalcoFields(t *testing.T) {
 			}
 		}
 	}
-	if all != 90 || supplied != 84 {
+	if all != 90 || supplied != 87 {
 		t.Errorf("%d of %d fields are supplied", supplied, all)
 	}
 	// With an argument too, which the official files use.
@@ -77,6 +78,9 @@ func TestSupply(t *testing.T) {
 		access(event.Key{Op: event.OpRename, Path: "/x"}), access(event.Key{Op: event.OpPtrace}), access(event.Key{Op: event.OpBPF}),
 		access(event.Key{Op: event.OpSocket}), onAddress(event.OpConnect, 6, "::1", 1), onAddress(event.OpBind, 6, "::1", 1),
 		onAddress(event.OpSend, 17, "::1", 1))
+	taken := onAddress(event.OpAccept, 6, "::1", 1)
+	taken.Event.Access.Local, taken.Event.Access.ClientPort = netip.MustParseAddr("::1"), 2
+	events = append(events, taken)
 	for _, e := range events {
 		e.Names = table(t, map[string][]string{"localhost": {"::1"}})
 		e.Event.Exec.Inode, e.Event.Process.Start, e.Event.Ktime, e.Event.Tid = 1, 1, 1, 7

@@ -86,7 +86,10 @@ func TestPlan(t *testing.T) {
 }
 
 // chance makes random rules and events of a small world, in which they meet often.
-type chance struct{ *rand.Rand }
+type chance struct {
+	*rand.Rand
+	hosts *NameTable
+}
 
 func (g chance) pick(from ...string) string { return from[g.IntN(len(from))] }
 
@@ -118,7 +121,7 @@ func (g chance) check() string {
 	number := g.pick("0", "1", "2", "65535", "70000", "-1")
 	switch g.IntN(22) {
 	case 0:
-		return "evt.type " + g.pick("= execve", "in (openat, linkat)", "!= connect", "= connect", "in (unlinkat, bind, sendto)")
+		return "evt.type " + g.pick("= execve", "in (openat, linkat)", "!= connect", "= connect", "in (unlinkat, bind, sendto)", "= accept", "in (accept4, connect)")
 	case 1:
 		return onPath + g.pick(" = ", " != ", " startswith ", " endswith ", " contains ", " = ") + `"` + g.path() + `"`
 	case 2:
@@ -130,9 +133,9 @@ func (g chance) check() string {
 	case 5:
 		return "fd.directory " + g.pick(`= "`, `!= "`, `startswith "`) + g.path() + `"`
 	case 6:
-		return g.pick("fd.sip", "fd.rip", "fd.lip", "fd.net", "fd.ip") + g.pick(" = 10.0.0.1", " in (10.0.0.0/8, ::1)", " != 10.0.0.1", " = ::/0", " in ()")
+		return g.pick("fd.sip", "fd.rip", "fd.lip", "fd.net", "fd.ip", "fd.cip", "fd.cnet") + g.pick(" = 10.0.0.1", " in (10.0.0.0/8, ::1)", " != 10.0.0.1", " = ::/0", " in ()")
 	case 7:
-		return g.pick("fd.port", "fd.rport", "fd.lport", "fd.sport") + g.pick(" = ", " < ", " >= ", " != ", " <= ", " > ") + number
+		return g.pick("fd.port", "fd.rport", "fd.lport", "fd.sport", "fd.cport") + g.pick(" = ", " < ", " >= ", " != ", " <= ", " > ") + number
 	case 8:
 		return "fd.l4proto " + g.pick("= tcp", "in (udp, icmp)", "= 6", "= 132", "!= tcp", "= 0132")
 	case 11:
@@ -148,7 +151,7 @@ func (g chance) check() string {
 		return g.actor()
 	}
 	return g.pick("proc.name = sh", "user.uid in (1, 33)", "evt.is_open_read = true", "proc.tty = 0", "fd.filename = b", "fd.typechar = 4",
-		"fd.name = val(proc.exepath)", "len(fd.name) > 2", "evt.operation = link", "basename(fd.name) = b")
+		"fd.name = val(proc.exepath)", "fd.sip.name = a.org", "fd.rip.name != a.org", "fd.cip.name in (a.org, b.org)", "len(fd.name) > 2", "evt.operation = link", "basename(fd.name) = b")
 }
 
 // names are of programs, a few of them as files in memory have them.
@@ -197,6 +200,10 @@ func (g chance) event(r *Rule) *Env {
 	if g.IntN(5) == 0 {
 		e.Event.Access.Address = netip.Prefix{}
 	}
+	if e.Event.Access.Op == event.OpAccept && g.IntN(5) > 0 {
+		e.Event.Access.Local, e.Event.Access.ClientPort = netip.MustParseAddr(g.pick("10.0.0.1", "::1", "192.0.2.1")), []uint16{1, 2, 65535}[g.IntN(3)]
+	}
+	e.Names = g.hosts
 	e.Event.Access.Port = []uint16{0, 1, 2, 65535}[g.IntN(4)]
 	e.Event.Access.Protocol = []event.Protocol{1, event.ProtocolTCP, event.ProtocolUDP, 132}[g.IntN(4)]
 	e.Event.Access.Value = []uint32{0, 1, 2, 257, 258, 17<<16 | 3}[g.IntN(6)]
@@ -229,7 +236,7 @@ func (g chance) actorOf(ev *event.Event) {
 // What the kernel lets pass holds all that a rule matches, and an exact plan nothing else: the filter
 // and then the rules are the rules alone.
 func TestPlanIsSound(t *testing.T) {
-	g := chance{rand.New(rand.NewPCG(3, 4))}
+	g := chance{rand.New(rand.NewPCG(3, 4)), table(t, map[string][]string{"a.org": {"10.0.0.1", "::1"}, "b.org": {"192.0.2.1"}})}
 	var matches, stopped, exact, passed int
 	for range 2000 {
 		text := g.condition(3)

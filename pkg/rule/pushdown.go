@@ -25,9 +25,9 @@ func (n *node) tests(class int) bound {
 		b = nameBound(n.check.op, n.operands)
 	case f.name == "fd.directory":
 		b = directoryBound(n.check.op, n.operands)
-	case f.addr != nil && isEqual(n.check.op):
+	case f.addr != nil && isEqual(n.check.op) && f.isKeyed(class):
 		b = networkBound(n.operands)
-	case isPort(f.name):
+	case isPort(f.name) && f.isKeyed(class):
 		b = portBound(n.check.op, n.operands)
 	case f.name == "fd.l4proto" && isEqual(n.check.op):
 		b = protocolBound(n.operands)

@@ -25,14 +25,18 @@ func idOf(name string) uint32 {
 func (s *Ruleset) ByID(id uint32) *Rule { return s.stops[id] }
 
 // stoppable are the classes of events at which the kernel can say no. The image of an Exec is loaded
-// already; there was an ExecCheck before. System calls are learnt only.
+// already; there was an ExecCheck before. System calls are learnt only, and connections that a
+// server takes are told when they are there.
 func stoppable() classes {
-	return kindsOf(event.Exec, event.ExecCheck, event.Access) &^ opsOf(event.OpSyscall)
+	return kindsOf(event.Exec, event.ExecCheck, event.Access) &^ opsOf(event.OpSyscall, event.OpAccept)
 }
 
 // decidable reports what keeps the kernel from deciding a rule that stops something.
 func (l *loader) decidable(r *Rule, it *item) bool {
 	action := it.value("action")
+	if r.Stops() && r.classes != accepts() {
+		r.classes &^= accepts() // it is about what is done, and by the way about these
+	}
 	switch {
 	case !r.Stops():
 		return true

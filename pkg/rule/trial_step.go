@@ -94,8 +94,10 @@ type step struct {
 		Protocol string `yaml:"protocol"`
 		Address  string `yaml:"address"`
 		Port     uint16 `yaml:"port"`
-		Value    string `yaml:"value"` // a number, or its name
-		Comm     string `yaml:"comm"`  // of the thread; the process's unless given
+		Value    string `yaml:"value"`       // a number, or its name
+		Local    string `yaml:"local"`       // of accept, whose address is the client's: the server's
+		Client   uint16 `yaml:"client_port"` // of accept
+		Comm     string `yaml:"comm"`        // of the thread; the process's unless given
 		Unlinked bool   `yaml:"unlinked"`
 		Known    bool   `yaml:"in_baseline"` // the baseline that the workload is compared with holds it
 
@@ -281,7 +283,20 @@ func (t *step) access(ev *event.Event) error {
 		key.Value, errs[3] = event.ParseValue(key.Op, a.Value)
 	}
 	ev.Access = event.AccessInfo{Key: key, Comm: cmp.Or(a.Comm, t.Process.Comm), Unlinked: a.Unlinked, Known: a.Known, Said: a.Said}
-	return errors.Join(append(errs[:], t.detail(&ev.Access))...)
+	return errors.Join(append(errs[:], t.detail(&ev.Access), t.ends(&ev.Access))...)
+}
+
+// ends fills in the ends of a connection beside the key.
+func (t *step) ends(a *event.AccessInfo) (err error) {
+	local := t.Access.Local
+	if a.Op != event.OpAccept && (local != "" || t.Access.Client != 0) {
+		return fmt.Errorf("%s has no local and client_port", a.Op)
+	}
+	a.ClientPort = t.Access.Client
+	if local != "" {
+		a.Local, err = netip.ParseAddr(local)
+	}
+	return err
 }
 
 // detail fills in what the call told beside the key.

@@ -21,6 +21,8 @@ func TestParseTestsRefuses(t *testing.T) {
 		"not of operation":  {"- test: a\n  event: access\n  access: {op: capability, path: /x}\n", "capability has no path"},
 		"not an address":    {"- test: a\n  event: access\n  access: {op: read, path: /x, port: 80}\n", "read has no protocol, address and port"},
 		"not a number":      {"- test: a\n  event: access\n  access: {op: read, path: /x, value: 1}\n", "read has no value"},
+		"ends elsewhere":    {"- test: a\n  event: access\n  access: {op: connect, local: 10.0.0.1}\n", "connect has no local and client_port"},
+		"no end":            {"- test: a\n  event: access\n  access: {op: accept, local: here}\n", `"here"`},
 		"access elsewhere":  {"- test: a\n  access: {op: read, path: /x}\n", "access belongs to the event access"},
 		"events and steps":  {"- {test: a, event: exec, steps: [{event: exec}]}", "its events are in steps"},
 		"too often":         {"- {test: a, repeat: {times: 10001}}", "times is a number from 1 to 10000"},

@@ -45,6 +45,25 @@ func (s *Shared) LoadEach(spec *ebpf.CollectionSpec) (c *ebpf.Collection, refuse
 	return c, refused, nil
 }
 
+// LoadLate loads one more program of an object whose other programs and maps are there: it is given the maps that it
+// names. After ForgetTypes it reads the running kernel's types anew, whatever Config.BTF says.
+func (s *Shared) LoadLate(program *ebpf.ProgramSpec, maps map[string]*ebpf.Map) (*ebpf.Program, error) {
+	return loadOne(program, maps, ebpf.CollectionOptions{
+		Cache: s.Types.cache, Programs: ebpf.ProgramOptions{KernelTypes: s.Types.kernel},
+	})
+}
+
+// MapsOf names the maps that a program uses.
+func MapsOf(program *ebpf.ProgramSpec) map[string]bool {
+	names := map[string]bool{}
+	for _, ins := range program.Instructions {
+		if ins.IsLoadFromMap() {
+			names[ins.Reference()] = true
+		}
+	}
+	return names
+}
+
 // loadOne loads a program of an object whose maps are there. The library lets programs share what it knows
 // of the kernel's types as members of a collection only.
 func loadOne(program *ebpf.ProgramSpec, maps map[string]*ebpf.Map, opts ebpf.CollectionOptions) (*ebpf.Program, error) {
@@ -53,7 +72,11 @@ func loadOne(program *ebpf.ProgramSpec, maps map[string]*ebpf.Map, opts ebpf.Col
 		if !ins.IsLoadFromMap() {
 			continue
 		}
-		if err := ins.AssociateMap(maps[ins.Reference()]); err != nil {
+		m := maps[ins.Reference()]
+		if m == nil {
+			return nil, fmt.Errorf("load program %s: there is no map %s", program.Name, ins.Reference())
+		}
+		if err := ins.AssociateMap(m); err != nil {
 			return nil, fmt.Errorf("load program %s: map %s: %w", program.Name, ins.Reference(), err)
 		}
 	}
