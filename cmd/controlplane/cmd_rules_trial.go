@@ -37,6 +37,7 @@ repeated as often as it says:
       - event: access
         access: {op: connect, protocol: tcp, address: 192.0.2.7, port: 443}
         names: {api.example.org: [192.0.2.7]}             # for fd.sip.name
+        env: {LD_PRELOAD: /tmp/x.so}                      # for proc.env
       - event: exec
         after: 5m
         exec: {path: /usr/bin/nmap, comm: nmap}

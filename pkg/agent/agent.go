@@ -43,6 +43,7 @@ type Agent struct {
 	detector      *detect.Detector
 	rules         *rulebook
 	facts         *facts                 // of the event loop
+	environs      *environs              // of the event loop
 	names         *hostname.Resolver     // nil: names of hosts are not asked for
 	kernelProblem atomic.Pointer[string] // why the kernel has no rules; nil: it has them
 	subject       detect.Subject         // scratch of the event loop

@@ -50,6 +50,7 @@ func (a *Agent) useRules(set *rule.Ruleset) error {
 	if err := a.loadKernelRules(set); err != nil {
 		return err
 	}
+	a.environs.want(set.Variables())
 	a.detector.SetRuleset(set)
 	a.wantNames(set)
 	return nil

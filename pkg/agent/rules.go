@@ -261,8 +261,10 @@ func (a *Agent) openRules() error {
 		return err
 	}
 	a.facts = newFacts(a.host, &a.subject)
+	a.environs = newEnvirons(a.host.proc)
 	cfg := detect.Config{
 		Hostname: a.cfg.Node, Wall: a.host.Wall, Window: time.Minute, DenyWindow: time.Second, Matching: matching, Facts: a.facts,
+		Variables: a.environs,
 	}
 	if a.names = openNames(&a.cfg); a.names != nil {
 		cfg.Names = a.names

@@ -110,6 +110,7 @@ func (a *Agent) lost() (map[string]uint64, error) {
 	lost["follow_queue_full"] = a.follower.Dropped()
 	lost["accounts_unread"] = a.facts.accounts.Unread()
 	a.countNames(lost)
+	a.environs.addTo(lost)
 	lost["response_queue_full"] = a.responder.full.Load()
 	lost["window_forgotten"] = a.detector.Stats().Forgotten
 	lost["alert_not_written"] = a.sink.failed.Load()

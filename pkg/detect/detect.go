@@ -25,9 +25,10 @@ type Config struct {
 	// Window in which an equal alert is told once; DenyWindow the same for denials. They are counted by
 	// the kernel's clock. 0: every match is an alert.
 	Window, DenyWindow time.Duration
-	Matching           rule.Matching // how many rules an event may match
-	Facts              rule.Facts    // nil: none are known
-	Names              rule.Names    // of hosts; nil: none are known
+	Matching           rule.Matching  // how many rules an event may match
+	Facts              rule.Facts     // nil: none are known
+	Names              rule.Names     // of hosts; nil: none are known
+	Variables          rule.Variables // nil: none are known
 }
 
 // Subject is the workload that acted.
@@ -54,7 +55,7 @@ type Detector struct {
 
 // New makes a Detector.
 func New(cfg Config) *Detector {
-	d := &Detector{cfg: cfg, env: rule.Env{Facts: cfg.Facts, Names: cfg.Names}, recent: recent{}, counts: newCounts(), killed: map[uint32]uint64{}}
+	d := &Detector{cfg: cfg, env: rule.Env{Facts: cfg.Facts, Names: cfg.Names, Variables: cfg.Variables}, recent: recent{}, counts: newCounts(), killed: map[uint32]uint64{}}
 	d.SetRuleset(cfg.Ruleset)
 	return d
 }

@@ -2,7 +2,9 @@ package detect
 
 import (
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/plumbline-io/plumbline/pkg/alert"
@@ -22,7 +24,7 @@ func Try(set *rule.Ruleset, t *rule.Test) Outcome {
 	d := New(Config{Ruleset: set, Wall: func(ktime uint64) time.Time { return time.Unix(0, int64(ktime)) }})
 	d.set = set
 	var facts stepFacts
-	d.env.Facts = &facts
+	d.env.Facts, d.env.Variables = &facts, &facts
 	var o Outcome
 	for i := range t.Steps {
 		step := &t.Steps[i]
@@ -72,4 +74,13 @@ func (f *stepFacts) User(*rule.Env, uint32) (rule.User, bool) { return f.step.Us
 func (f *stepFacts) Session(*rule.Env) (rule.Session, bool)   { return f.step.Session, true }
 func (f *stepFacts) Container(*rule.Env) (rule.Container, bool) {
 	return f.step.Container, true
+}
+
+func (f *stepFacts) VariableNames(*rule.Env) (string, bool) {
+	return strings.Join(slices.Sorted(maps.Keys(f.step.Variables)), " "), f.step.Variables != nil
+}
+
+func (f *stepFacts) Variable(_ *rule.Env, name string) (string, bool) {
+	value, ok := f.step.Variables[name]
+	return value, ok
 }

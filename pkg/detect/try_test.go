@@ -36,6 +36,10 @@ func TestAccessTrials(t *testing.T) {
   condition: evt.type = connect and fd.sip.name = api.example.org
   priority: error
   output: to %fd.sip.name
+- rule: preload
+  condition: evt.type = execve and proc.env[LD_PRELOAD] startswith /tmp/ and proc.env contains TOKEN
+  priority: error
+  output: preloaded %proc.env[LD_PRELOAD]
 - rule: client
   condition: evt.type = accept and fd.cnet = 192.0.2.0/24 and fd.lport = 22
   priority: error
@@ -53,6 +57,9 @@ func TestAccessTrials(t *testing.T) {
 - {test: f, event: access, access: {op: connect, address: 10.0.0.9}, names: {api.example.org: [10.0.0.8]}}
 - {test: h, event: access, access: {op: accept, protocol: tcp, address: 192.0.2.9, port: 22, local: 10.0.0.1, client_port: 7}, alerts: [{rule: client, output: "192.0.2.9:7->10.0.0.1:22 192.0.2.9 7 10.0.0.1"}]}
 - {test: i, event: access, access: {op: accept, address: 10.0.0.1, port: 22, local: 192.0.2.9}}
+- {test: j, event: exec, exec: {path: /bin/true}, env: {LD_PRELOAD: /tmp/x.so, TOKEN: x}, alerts: [{rule: preload, output: preloaded <withheld>}]}
+- {test: k, event: exec, exec: {path: /bin/true}, env: {LD_PRELOAD: /usr/lib/x.so, TOKEN: x}}
+- {test: l, event: exec, exec: {path: /bin/true}}
 - {test: g, event: access, access: {op: connect, address: 10.0.0.9}}
 `)})
 	if err != nil {

@@ -117,12 +117,12 @@ func TestNotSupplied(t *testing.T) {
 		want []string
 	}{
 		"or":     {head + "  condition: evt.type = execve and (proc.name = a or evt.arg.fd = 1)\n  output: o\n", []string{"4:54 evt.arg.fd is not supplied: it is what the system call returns, and the hooks are before that"}},
-		"output": {head + "  condition: evt.type = execve\n  output: of %proc.env and %proc.name\n", []string{"5:14 proc.env is not supplied: environments are not read: they hold secrets"}},
+		"output": {head + "  condition: evt.type = execve\n  output: of %evt.arg.fd and %proc.name\n", []string{"5:14 evt.arg.fd is not supplied: it is what the system call returns, and the hooks are before that"}},
 		"macro": {
 			"- macro: m\n  condition: evt.arg.fd = 1 or proc.name = a\n" + head + "  condition: evt.type = execve and not m\n  output: o\n",
 			[]string{"2:14 macro m: evt.arg.fd is not supplied: it is what the system call returns, and the hooks are before that"},
 		},
-		"transformed": {head + "  condition: evt.type = execve and not tolower(proc.env[A]) = a\n  output: o\n", []string{"4:48 proc.env is not supplied: environments are not read: they hold secrets"}},
+		"transformed": {head + "  condition: evt.type = execve and not tolower(evt.arg.fd) = a\n  output: o\n", []string{"4:48 evt.arg.fd is not supplied: it is what the system call returns, and the hooks are before that"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			set, problems := load(t, tc.text)

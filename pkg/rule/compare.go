@@ -51,6 +51,7 @@ func (s *scope) comparison(n *node) (part, *mistake) {
 			return part{}, m
 		}
 		n.field, n.operands = f, values
+		s.remarkVariables(f, c, values)
 		message = s.against(&p, f, c, values)
 	}
 	if message != "" {

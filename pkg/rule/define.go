@@ -227,6 +227,8 @@ func (l *loader) windowFields(key string, value place, names *[]string, fields *
 			return key + ": " + m.message
 		case f.told:
 			return key + ": " + f.name + " is known only in outputs"
+		case f.secret:
+			return key + ": " + f.name + " is compared, and nothing is counted by it"
 		}
 		*names, *fields = append(*names, f.name), append(*fields, f)
 	}

@@ -8,14 +8,15 @@ import (
 
 // Env is what a rule is matched against. It is for one goroutine.
 type Env struct {
-	Event    *event.Event
-	Workload Workload
-	Wall     int64 // Unix nanoseconds of the event
-	Number   int64 // of the event, counted from 1; 0: not known
-	Facts    Facts // nil: none are known
-	Names    Names // of hosts; nil: none are known
-	Alert    *Rule // not nil: asked about is the alert that this rule raised for the event
-	Count    int   // of a rule with a window, once it is reached: see the field window.count
+	Event     *event.Event
+	Workload  Workload
+	Wall      int64     // Unix nanoseconds of the event
+	Number    int64     // of the event, counted from 1; 0: not known
+	Facts     Facts     // nil: none are known
+	Names     Names     // of hosts; nil: none are known
+	Variables Variables // nil: none are known
+	Alert     *Rule     // not nil: asked about is the alert that this rule raised for the event
+	Count     int       // of a rule with a window, once it is reached: see the field window.count
 
 	text  []byte   // values that have to be written out; each comparison begins anew
 	items []string // lists likewise

@@ -21,6 +21,7 @@ type field struct {
 	writes  bool     // its text is written out into the Env
 	vague   bool     // only the sign of the number is known: notNegative stands for all the others
 	asks    bool     // Facts: to be compared last
+	secret  bool     // compared, and never shown
 	told    bool     // known only once a rule raises an alert: it is for outputs
 
 	text   func(*Env) (value string, ok bool)
@@ -78,7 +79,7 @@ func (f *field) outside(values []string) string {
 // fieldTable lists the language's fields.
 func fieldTable() []field {
 	return slices.Concat(eventFields(), argumentFields(), processFields(), ancestorFields(), fileFields(), socketFields(), hostFields(),
-		workloadFields(), tlsFields(), pauseFields(), alertFields(), factFields(), missingFields())
+		workloadFields(), tlsFields(), pauseFields(), alertFields(), factFields(), []field{environmentField()}, missingFields())
 }
 
 // fieldsByName is the table by name. Its fields have values only in events of their classes: what an

@@ -20,7 +20,6 @@ func missingFields() []field {
 		noSensor  = "no sensor reads it yet"
 		noRuntime = "the runtime's files do not tell it"
 	)
-	add('A', "environments are not read: they hold secrets", keyed, "proc.env")
 	add('B', "it is what the system call returns, and the hooks are before that", texts, "evt.arg.fd")
 	add('F', "it is the plaintext of what programs read and write, which is never looked at", refused, "evt.buffer")
 	// Others of Falco's, which its official files do not use and other people's do.

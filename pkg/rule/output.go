@@ -103,6 +103,12 @@ func (f *field) appendTo(dst []byte, e *Env) []byte {
 	if f.writes {
 		e.renew()
 	}
+	if f.secret {
+		if !existence(f)(e) {
+			return append(dst, "<NA>"...)
+		}
+		return append(dst, withheld...)
+	}
 	if s, ok := f.single(e); ok {
 		return appendPrintable(dst, s)
 	}
@@ -178,6 +184,9 @@ func (f *field) value(e *Env) any {
 		e.renew()
 	}
 	switch {
+	case f.secret && existence(f)(e):
+		return withheld
+	case f.secret:
 	case f.number != nil:
 		if n, ok := f.number(e); ok && !(f.vague && n == notNegative) {
 			return n

@@ -51,6 +51,7 @@ type Step struct {
 	Session   Session
 	Container Container
 	Names     *NameTable
+	Variables map[string]string
 }
 
 // Bounds of the events of a test, and of a file.

@@ -50,6 +50,7 @@ type step struct {
 			Writable    bool   `yaml:"writable"`
 		} `yaml:"mounts"`
 	} `yaml:"container"` // of the workload's container_id
+	Environ map[string]string   `yaml:"env"`   // of the process
 	Names   map[string][]string `yaml:"names"` // the addresses of names of hosts
 	Process struct {
 		Path string `yaml:"path"`
@@ -150,7 +151,7 @@ func (t *step) appendTo(test *Test, at time.Time, left *int) (time.Time, error) 
 				return at, err
 			}
 		}
-		one := Step{Event: ev, Workload: Workload{w.Name, w.Kind, w.ContainerID, w.SPIFFEID}, At: at, Names: names}
+		one := Step{Event: ev, Workload: Workload{w.Name, w.Kind, w.ContainerID, w.SPIFFEID}, At: at, Names: names, Variables: t.Environ}
 		t.facts(&one)
 		test.Steps = append(test.Steps, one)
 	}

@@ -1,0 +1,97 @@
+package agent
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/plumbline-io/plumbline/pkg/rule"
+	"github.com/plumbline-io/plumbline/pkg/workload"
+)
+
+// environPatience is how long an event waits for the memory of the process that it is about. The process may have
+// others answer for its memory, and late.
+const environPatience = 20 * time.Millisecond
+
+// environs tells rules of environments. It belongs to the event loop, but for want and the counters.
+type environs struct {
+	read   func(pid uint32, start uint64, wanted func(name string) bool) (workload.Environment, error)
+	wanted atomic.Pointer[map[string]bool] // the variables whose values rules ask for
+	busy   chan struct{}                   // holds one: somebody reads
+
+	// The environment that was read last, for one event.
+	of    sessionKey
+	last  workload.Environment
+	found bool
+
+	late atomic.Uint64 // times that memory did not answer in time, and that nobody was free to ask
+	cut  atomic.Uint64 // environments of which not all was looked at
+}
+
+func newEnvirons(proc workload.Proc) *environs {
+	v := &environs{read: proc.Environ, busy: make(chan struct{}, 1)}
+	v.want(nil)
+	return v
+}
+
+// want says whose values may be read from now on.
+func (v *environs) want(names []string) {
+	wanted := make(map[string]bool, len(names))
+	for _, name := range names {
+		wanted[name] = true
+	}
+	v.wanted.Store(&wanted)
+}
+
+// VariableNames implements rule.Variables.
+func (v *environs) VariableNames(e *rule.Env) (string, bool) {
+	v.ask(e)
+	return v.last.Names, v.found
+}
+
+// Variable implements rule.Variables.
+func (v *environs) Variable(e *rule.Env, name string) (string, bool) {
+	v.ask(e)
+	value, ok := v.last.Values[name]
+	return value, ok && v.found
+}
+
+func (v *environs) ask(e *rule.Env) {
+	key := sessionKey{e.Event.Tgid, e.Event.Ktime}
+	if key == v.of {
+		return
+	}
+	v.of, v.last, v.found = key, workload.Environment{}, false
+	select {
+	case v.busy <- struct{}{}:
+	default: // who was asked before still waits
+		v.late.Add(1)
+		return
+	}
+	type answer struct {
+		env workload.Environment
+		err error
+	}
+	answered := make(chan answer, 1)
+	pid, start, wanted := e.Event.Tgid, e.Event.Process.Start, *v.wanted.Load()
+	go func() {
+		env, err := v.read(pid, start, func(name string) bool { return wanted[name] })
+		<-v.busy
+		answered <- answer{env, err}
+	}()
+	patience := time.NewTimer(environPatience)
+	defer patience.Stop()
+	select {
+	case a := <-answered:
+		v.last, v.found = a.env, a.err == nil
+		if a.env.Cut {
+			v.cut.Add(1)
+		}
+	case <-patience.C:
+		v.late.Add(1)
+	}
+}
+
+// addTo adds what was not read to lost.
+func (v *environs) addTo(lost map[string]uint64) {
+	lost["environment_late"], lost["environment_cut"] = v.late.Load(), v.cut.Load()
+}

@@ -1,0 +1,83 @@
+package agent
+
+import (
+	"os/exec"
+	"testing"
+	"testing/synctest"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/rule"
+	"github.com/plumbline-io/plumbline/pkg/workload"
+)
+
+// Rules hear the names of all variables, and the values of those that they ask for alone.
+func TestEnvironmentOfAProcess(t *testing.T) {
+	cmd := exec.Command("sleep", "60")
+	cmd.Env = []string{"LD_PRELOAD=/tmp/x.so", "TOKEN=secret"}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	proc := workload.NewProc("")
+	is, err := proc.Read(uint32(cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := newEnvirons(proc)
+	set, problems := rule.Load(rule.File{Name: "r.yaml", Data: []byte(ruleOn("preload", "evt.type = execve and proc.env[LD_PRELOAD] startswith /tmp/ and proc.env contains TOKEN"))})
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	v.want(set.Variables())
+	ev := &event.Event{Kind: event.Exec, Tgid: is.PID, Ktime: 1, Process: event.Process{PID: is.PID, Start: is.Start}}
+	e := &rule.Env{Event: ev, Variables: v}
+	if got := set.Match(e, rule.All, nil); len(got) != 1 {
+		t.Errorf("matches %d rules", len(got))
+	}
+	if value, ok := v.Variable(e, "TOKEN"); ok || value != "" {
+		t.Errorf("a value that nobody asks for: %q", value)
+	}
+	if n := testing.AllocsPerRun(10, func() { v.Variable(e, "LD_PRELOAD") }); n != 0 {
+		t.Errorf("asked again for the same event: %v allocations", n)
+	}
+	ev.Ktime, ev.Process.Start = 2, is.Start+1
+	if names, ok := v.VariableNames(e); ok || names != "" || len(set.Match(e, rule.All, nil)) != 0 {
+		t.Errorf("another process: %q", names)
+	}
+}
+
+// Memory that does not answer holds up one event for a moment, and the next ones not at all.
+func TestEnvironmentIsLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer := make(chan struct{})
+		reads := 0
+		v := newEnvirons(workload.Proc{})
+		v.read = func(uint32, uint64, func(string) bool) (workload.Environment, error) {
+			reads++
+			<-answer
+			return workload.Environment{Names: "A", Cut: true}, nil
+		}
+		v.want(nil)
+		ask := func(ktime uint64) bool {
+			_, ok := v.VariableNames(&rule.Env{Event: &event.Event{Tgid: 7, Ktime: ktime}})
+			return ok
+		}
+		for ktime := range uint64(3) {
+			if ask(1 + ktime) {
+				t.Error("known without an answer")
+			}
+		}
+		if reads != 1 || v.late.Load() != 3 {
+			t.Errorf("%d reads, %d late", reads, v.late.Load())
+		}
+		close(answer)
+		synctest.Wait()
+		if !ask(9) || reads != 2 {
+			t.Errorf("%d reads", reads)
+		}
+		lost := map[string]uint64{}
+		if v.addTo(lost); lost["environment_late"] != 3 || lost["environment_cut"] != 1 {
+			t.Errorf("%v", lost)
+		}
+	})
+}

@@ -1,0 +1,89 @@
+package rule
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// environment is known as a whole.
+type environment struct {
+	names  string
+	values map[string]string
+}
+
+func environmentOf(values map[string]string) environment {
+	return environment{strings.Join(slices.Sorted(maps.Keys(values)), " "), values}
+}
+
+func (v environment) VariableNames(*Env) (string, bool) { return v.names, true }
+
+func (v environment) Variable(_ *Env, name string) (string, bool) {
+	value, ok := v.values[name]
+	return value, ok
+}
+
+// A variable is compared by its name: without one, proc.env is what names there are.
+func TestEnvironment(t *testing.T) {
+	e := shell()
+	e.Variables = environmentOf(map[string]string{"LD_PRELOAD": "/tmp/x.so", "TOKEN": "secret"})
+	holds(t, e, map[string]bool{
+		`proc.env[LD_PRELOAD] startswith /tmp/ and proc.env[LD_PRELOAD] = /tmp/x.so and proc.env[TOKEN] exists`: true,
+		`proc.env icontains ld_preload and proc.env contains TOKEN and proc.env exists`:                         true,
+		`proc.env contains secret or proc.env contains "=" or proc.env[HOME] exists or proc.env[HOME] != x`:     false,
+		`basename(proc.env[LD_PRELOAD]) = x.so and proc.env["TOKEN"] in (secret)`:                               true,
+		`len(proc.env[TOKEN]) = 6`: true,
+	})
+	e.Variables = nil
+	holds(t, e, map[string]bool{`proc.env exists or proc.env[TOKEN] exists or proc.env[TOKEN] != x`: false})
+}
+
+// A value is shown nowhere, however it is written.
+func TestEnvironmentIsWithheld(t *testing.T) {
+	set, problems := load(t, ruleOf("evt.type = execve and proc.env[TOKEN] = secret and basename(proc.env[LD_PRELOAD]) = x.so")+
+		"- rule: s\n  condition: evt.type = execve and proc.name = val(proc.env[SHELL_NAME])\n  priority: warning\n"+
+		"  output: \"%proc.env %proc.env[TOKEN] %toupper(proc.env[TOKEN]) %len(proc.env[TOKEN]) %concat(proc.env[TOKEN], \\\"x\\\") %join(\\\",\\\", (proc.env[TOKEN])) %proc.env[HOME]\"\n")
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	e := shell()
+	e.Variables = environmentOf(map[string]string{"TOKEN": "secret", "SHELL_NAME": "sh", "LD_PRELOAD": "/tmp/x.so"})
+	if n := len(set.Match(e, All, nil)); n != 2 {
+		t.Errorf("%d matches", n)
+	}
+	want := "<withheld> <withheld> <withheld> <withheld> <withheld> <withheld> <NA>"
+	if got := string(set.Rules()[1].AppendOutput(nil, e)); got != want {
+		t.Errorf("got %q", got)
+	}
+	fields := map[string]any{}
+	set.Rules()[1].AddFields(fields, e)
+	if len(fields) != 7 {
+		t.Errorf("%v", fields)
+	}
+	for name, value := range fields {
+		if want := map[bool]any{true: nil, false: "<withheld>"}[name == "proc.env[HOME]"]; value != want {
+			t.Errorf("%s is %v", name, value)
+		}
+	}
+	if got, want := set.Variables(), []string{"LD_PRELOAD", "SHELL_NAME", "TOKEN"}; !slices.Equal(got, want) {
+		t.Errorf("asked for are %q", got)
+	}
+	for _, key := range []string{`by: ["proc.env[TOKEN]"]`, "by: [proc.pid], distinct: [proc.env]", `by: ["tolower(proc.env[TOKEN])"]`} {
+		_, problems := load(t, ruleOf("evt.type = execve")+"  window: {count: 2, within: 1s, "+key+"}\n")
+		if bad := errorsIn(problems); len(bad) != 1 || !strings.Contains(bad[0].Message, "is compared, and nothing is counted by it") {
+			t.Errorf("%s: %v", key, problems)
+		}
+	}
+}
+
+// Who looks for a value among names is told so.
+func TestEnvironmentRemark(t *testing.T) {
+	set, problems := load(t, ruleOf(`evt.type = execve and proc.env contains "LD_PRELOAD=/tmp"`))
+	if len(set.Rules()) != 1 || len(problems) != 1 || !problems[0].Warning || problems[0].ID != noEffect || !strings.Contains(problems[0].Message, "ask for proc.env[NAME]") {
+		t.Errorf("%v", problems)
+	}
+	if _, problems := load(t, ruleOf(`evt.type = execve and proc.env[A] contains "a=b"`)); len(problems) != 0 {
+		t.Errorf("%v", problems)
+	}
+}

@@ -1,0 +1,80 @@
+package workload
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+func isSecretive(name string) bool { return name == "PATH" || name == "EMPTY" }
+
+// Of the variables that nobody asks for, the names alone are kept.
+func TestParseEnviron(t *testing.T) {
+	long := strings.Repeat("x", 3*maxVariable)
+	for name, tc := range map[string]struct {
+		text, names string
+		values      map[string]string
+		cut         bool
+	}{
+		"some":         {"PATH=/bin\x00TOKEN=secret\x00EMPTY=\x00", "PATH TOKEN EMPTY", map[string]string{"PATH": "/bin", "EMPTY": ""}, false},
+		"no end":       {"PATH=a=b", "PATH", map[string]string{"PATH": "a=b"}, false},
+		"no names":     {"secret\x00=secret\x00\x00" + strings.Repeat("n", 257) + "=secret\x00A=", "A", nil, false},
+		"none":         {"", "", nil, false},
+		"a long one":   {"A=" + long + "\x00PATH=/bin\x00", "A PATH", map[string]string{"PATH": "/bin"}, true},
+		"a long value": {"PATH=" + long, "PATH", map[string]string{"PATH": long[:maxVariable-5]}, true},
+		"too many":     {strings.Repeat("AAAAAAAAAAAAAAA=\x00", 5000), strings.TrimSuffix(strings.Repeat("AAAAAAAAAAAAAAA ", 4096), " "), nil, true},
+		"too much":     {strings.Repeat("A="+strings.Repeat("x", 1021)+"\x00", 2048) + "PATH=/bin\x00", strings.TrimSuffix(strings.Repeat("A ", 2048), " "), nil, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := parseEnviron(strings.NewReader(tc.text), isSecretive)
+			if err != nil || got.Names != tc.names || got.Cut != tc.cut || len(got.Values) != len(tc.values) {
+				t.Errorf("%d bytes of names, %d values, cut %t, %v", len(got.Names), len(got.Values), got.Cut, err)
+			}
+			for k, v := range tc.values {
+				if got.Values[k] != v {
+					t.Errorf("%s is %.20q", k, got.Values[k])
+				}
+			}
+		})
+	}
+}
+
+func FuzzParseEnviron(f *testing.F) {
+	f.Add("PATH=/bin\x00TOKEN=secret\x00EMPTY=\x00")
+	f.Add("=\x00a\x00=b")
+	f.Fuzz(func(t *testing.T, text string) {
+		env, err := parseEnviron(strings.NewReader(text), isSecretive)
+		if err != nil || len(env.Names) > maxVariableNames || len(env.Values) > 2 {
+			t.Errorf("%d bytes of names, %d values, %v", len(env.Names), len(env.Values), err)
+		}
+	})
+}
+
+// It is that of the process, and of no other one that has its number.
+func TestEnviron(t *testing.T) {
+	cmd := exec.Command("sleep", "60")
+	cmd.Env = []string{"PATH=/bin", "TOKEN=secret"}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	proc, pid := NewProc(""), uint32(cmd.Process.Pid)
+	is, err := proc.Read(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, err := proc.Environ(pid, is.Start, isSecretive)
+	if err != nil || env.Names != "PATH TOKEN" || len(env.Values) != 1 || env.Values["PATH"] != "/bin" || env.Cut {
+		t.Errorf("%+v, %v", env, err)
+	}
+	for _, start := range []uint64{is.Start + 1} {
+		if env, err := proc.Environ(pid, start, isSecretive); !errors.Is(err, ErrGone) {
+			t.Errorf("%+v, %v", env, err)
+		}
+	}
+	if _, err := proc.Environ(uint32(os.Getpid()), 0, isSecretive); err != nil {
+		t.Error(err)
+	}
+}
