@@ -1,0 +1,128 @@
+package rule
+
+import (
+	"net/netip"
+	"strconv"
+
+	"github.com/plumbline-io/plumbline/pkg/event"
+)
+
+// endpoint writes the address and port that are known: the remote ones, or the local ones of a server; of a connection
+// that was taken both ends, the client's first.
+func endpoint(e *Env) string {
+	a := &e.Event.Access
+	from := len(e.text)
+	if a.Op == event.OpAccept {
+		e.text = netip.AddrPortFrom(a.Address.Addr().Unmap(), a.ClientPort).AppendTo(e.text)
+		e.text = netip.AddrPortFrom(a.Local, a.Port).AppendTo(append(e.text, "->"...))
+		return e.since(from)
+	}
+	e.text = netip.AddrPortFrom(a.Address.Addr().Unmap(), a.Port).AppendTo(e.text)
+	return e.since(from)
+}
+
+// accepts are the connections that a server takes, of which both ends are known.
+func accepts() classes { return opsOf(event.OpAccept) }
+
+// socketFields are of IP sockets. Of others than accepts, an event knows one end: the remote one of connect and send,
+// which is the server then, and the local one of bind and listen, the server too.
+func socketFields() []field {
+	remote, local, both := opsOf(event.OpConnect, event.OpSend), opsOf(event.OpBind, event.OpListen), accepts()
+	keyed := func(e *Env) (netip.Addr, bool) {
+		prefix := e.Event.Access.Address
+		return prefix.Addr().Unmap(), prefix.IsValid()
+	}
+	ours := func(e *Env) (netip.Addr, bool) { // where it is not the one that the key has
+		a := &e.Event.Access
+		if a.Op == event.OpAccept {
+			return a.Local, a.Local.IsValid()
+		}
+		return keyed(e)
+	}
+	port := func(e *Env) (int64, bool) { return int64(e.Event.Access.Port), true }
+	clientPort := func(e *Env) (int64, bool) { return int64(e.Event.Access.ClientPort), e.Event.Access.ClientPort != 0 }
+	remotePort := func(e *Env) (int64, bool) {
+		if e.Event.Access.Op == event.OpAccept {
+			return clientPort(e)
+		}
+		return port(e)
+	}
+	protocol := text("fd.l4proto", sockets(), protocolName)
+	protocol.writes = true
+	return grouped('C', protocol,
+		eitherEnd(address("fd.ip", remote|local|both, keyed), address("fd.ip", both, ours)),
+		eitherEnd(address("fd.net", remote|local|both, keyed), address("fd.net", both, ours)),
+		eitherEnd(number("fd.port", remote|local|both, port), number("fd.port", both, clientPort)),
+		address("fd.sip", remote|local|both, ours), address("fd.snet", remote|local|both, ours), number("fd.sport", remote|local|both, port),
+		address("fd.cip", both, keyed), address("fd.cnet", both, keyed), number("fd.cport", both, clientPort),
+		address("fd.rip", remote|both, keyed), address("fd.rnet", remote|both, keyed), number("fd.rport", remote|both, remotePort),
+		address("fd.lip", local|both, ours), address("fd.lnet", local|both, ours), number("fd.lport", local|both, port),
+		text("fd.sockfamily", unixes()|sockets(), func(e *Env) string {
+			switch _, letter := descriptorType(e); letter {
+			case "u":
+				return "unix"
+			case "4", "6":
+				return "ip"
+			}
+			return ""
+		}),
+		// OpSend is a datagram of a socket that is not connected, told once for each destination.
+		flag("fd.connected", opsOf(event.OpSend)|both, func(e *Env) bool { return e.Event.Access.Op == event.OpAccept }),
+		flag("fd.name_changed", opsOf(event.OpSend), func(*Env) bool { return true }),
+	)
+}
+
+// eitherEnd is a field of one end of a connection that compares the other one too, where it is known.
+func eitherEnd(f, other field) field {
+	other.addr, other.number = only(other.classes, other.addr), only(other.classes, other.number)
+	f.other = &other
+	return f
+}
+
+// ends compares both ends: as with Falco one of them is enough, but that it differs is said of both.
+func (s *scope) ends(f *field, c *comparison, values []string) (check, int, string) {
+	one := *f
+	one.other = nil
+	first, cost, message := s.compare(&one, c, values)
+	if message != "" {
+		return nil, 0, message
+	}
+	second, _, message := s.compare(f.other, c, values)
+	if message != "" {
+		return nil, 0, message
+	}
+	if there := existence(f.other); c.op == "!=" {
+		return func(e *Env) bool { return first(e) && (second(e) || !there(e)) }, 2 * cost, ""
+	}
+	return func(e *Env) bool { return first(e) || second(e) }, 2 * cost, ""
+}
+
+// isKeyed says whether a field of an end of a connection is what the kernel compares in the events of a class: of a
+// connection that a server takes, that is the client's address, and the server's port.
+func (f *field) isKeyed(class int) bool {
+	if !accepts().has(class) {
+		return true
+	}
+	switch f.name {
+	case "fd.cip", "fd.cnet", "fd.rip", "fd.rnet", "fd.sport", "fd.lport":
+		return true
+	}
+	return false
+}
+
+func protocolName(e *Env) string {
+	switch p := e.Event.Access.Protocol; p {
+	case event.ProtocolTCP:
+		return "tcp"
+	case event.ProtocolUDP:
+		return "udp"
+	case 1:
+		return "icmp"
+	case 255:
+		return "raw"
+	default:
+		from := len(e.text)
+		e.text = strconv.AppendUint(e.text, uint64(p), 10)
+		return e.since(from)
+	}
+}
