@@ -2,7 +2,7 @@ package event
 
 // Hooks are the kernel's hooks that ask about the operation, by the names of LSM hooks; with the strength fmod_ret they
 // are the functions security_NAME. Those of the network are of cgroups; where the layout of cgroups has none,
-// socket_connect and socket_bind take their place.
+// socket_connect and socket_bind take their place. That of OpAccept only sees it.
 func (o Operation) Hooks() []string {
 	switch o {
 	case OpExec:
@@ -37,6 +37,8 @@ func (o Operation) Hooks() []string {
 		return []string{"cgroup/bind4", "cgroup/bind6"}
 	case OpSend:
 		return []string{"cgroup/sendmsg4", "cgroup/sendmsg6"}
+	case OpAccept:
+		return []string{"kprobe/security_sock_graft"}
 	}
 	return o.privilegeHooks()
 }

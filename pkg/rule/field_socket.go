@@ -32,7 +32,7 @@ func socketFields() []field {
 		prefix := e.Event.Access.Address
 		return prefix.Addr().Unmap(), prefix.IsValid()
 	}
-	ours := func(e *Env) (netip.Addr, bool) { // where it is not the one that the key has
+	server := func(e *Env) (netip.Addr, bool) {
 		a := &e.Event.Access
 		if a.Op == event.OpAccept {
 			return a.Local, a.Local.IsValid()
@@ -50,13 +50,13 @@ func socketFields() []field {
 	protocol := text("fd.l4proto", sockets(), protocolName)
 	protocol.writes = true
 	return grouped('C', protocol,
-		eitherEnd(address("fd.ip", remote|local|both, keyed), address("fd.ip", both, ours)),
-		eitherEnd(address("fd.net", remote|local|both, keyed), address("fd.net", both, ours)),
+		eitherEnd(address("fd.ip", remote|local|both, keyed), address("fd.ip", both, server)),
+		eitherEnd(address("fd.net", remote|local|both, keyed), address("fd.net", both, server)),
 		eitherEnd(number("fd.port", remote|local|both, port), number("fd.port", both, clientPort)),
-		address("fd.sip", remote|local|both, ours), address("fd.snet", remote|local|both, ours), number("fd.sport", remote|local|both, port),
+		address("fd.sip", remote|local|both, server), address("fd.snet", remote|local|both, server), number("fd.sport", remote|local|both, port),
 		address("fd.cip", both, keyed), address("fd.cnet", both, keyed), number("fd.cport", both, clientPort),
 		address("fd.rip", remote|both, keyed), address("fd.rnet", remote|both, keyed), number("fd.rport", remote|both, remotePort),
-		address("fd.lip", local|both, ours), address("fd.lnet", local|both, ours), number("fd.lport", local|both, port),
+		address("fd.lip", local|both, server), address("fd.lnet", local|both, server), number("fd.lport", local|both, port),
 		text("fd.sockfamily", unixes()|sockets(), func(e *Env) string {
 			switch _, letter := descriptorType(e); letter {
 			case "u":
