@@ -2,6 +2,7 @@ package agent
 
 import (
 	"os/exec"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -50,10 +51,10 @@ func TestEnvironmentOfAProcess(t *testing.T) {
 func TestEnvironmentIsLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		answer := make(chan struct{})
-		reads := 0
+		var reads atomic.Int32
 		v := newEnvirons(workload.Proc{})
 		v.read = func(uint32, uint64, func(string) bool) (workload.Environment, error) {
-			reads++
+			reads.Add(1)
 			<-answer
 			return workload.Environment{Names: "A", Cut: true}, nil
 		}
@@ -67,13 +68,13 @@ func TestEnvironmentIsLate(t *testing.T) {
 				t.Error("known without an answer")
 			}
 		}
-		if reads != 1 || v.late.Load() != 3 {
-			t.Errorf("%d reads, %d late", reads, v.late.Load())
+		if reads.Load() != 1 || v.late.Load() != 3 {
+			t.Errorf("%d reads, %d late", reads.Load(), v.late.Load())
 		}
 		close(answer)
 		synctest.Wait()
-		if !ask(9) || reads != 2 {
-			t.Errorf("%d reads", reads)
+		if !ask(9) || reads.Load() != 2 {
+			t.Errorf("%d reads", reads.Load())
 		}
 		lost := map[string]uint64{}
 		if v.addTo(lost); lost["environment_late"] != 3 || lost["environment_cut"] != 1 {

@@ -132,6 +132,8 @@ func TestInterval(t *testing.T) {
 			t.Errorf("%q", got)
 		}
 		time.Sleep(time.Hour)
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		gaps := map[time.Duration]bool{}
 		for name, times := range s.asked {
 			if n := len(times); n < 55 || n > 67 {
@@ -207,8 +209,11 @@ func TestSilence(t *testing.T) {
 		s.set(func() { s.take = 0 })
 		r.Want(append(names, "new"))
 		time.Sleep(2 * timeout)
-		if of(r, "10.0.0.2") != "new" || s.most != atOnce {
-			t.Errorf("%q, %d questions at the same time", of(r, "10.0.0.2"), s.most)
+		s.mu.Lock()
+		most := s.most
+		s.mu.Unlock()
+		if of(r, "10.0.0.2") != "new" || most != atOnce {
+			t.Errorf("%q, %d questions at the same time", of(r, "10.0.0.2"), most)
 		}
 		if got := r.Stats(); got.Failed != atOnce || got.Names != 502 {
 			t.Errorf("%+v", got)
