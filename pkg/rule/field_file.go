@@ -60,8 +60,8 @@ func fileFields() []field {
 		}),
 		text("fd.nameraw", opsOf(event.OpRead, event.OpWrite), func(e *Env) string { return e.Event.Access.Said }),
 		text("fd.filename", descriptors(), func(e *Env) string { return base(e.Event.Access.Path) }),
-		text("fd.type", all, func(e *Env) string { name, _ := descriptorType(e); return name }),
-		text("fd.typechar", all, func(e *Env) string { _, letter := descriptorType(e); return letter }),
+		shared(text("fd.type", all, func(e *Env) string { name, _ := descriptorType(e); return name })),
+		shared(text("fd.typechar", all, func(e *Env) string { _, letter := descriptorType(e); return letter })),
 	)...)
 }
 
@@ -86,13 +86,13 @@ func socketFields() []field {
 	port := func(name string, set classes) field {
 		return number(name, set, func(e *Env) (int64, bool) { return int64(e.Event.Access.Port), true })
 	}
-	protocol := text("fd.l4proto", sockets(), protocolName)
+	protocol := shared(text("fd.l4proto", sockets(), protocolName))
 	protocol.writes = true
 	return grouped('C', protocol,
 		addr("fd.ip", remote|local), addr("fd.sip", remote|local), addr("fd.rip", remote), addr("fd.lip", local),
 		addr("fd.net", remote|local), addr("fd.snet", remote|local), addr("fd.rnet", remote), addr("fd.lnet", local),
 		port("fd.port", remote|local), port("fd.sport", remote|local), port("fd.rport", remote), port("fd.lport", local),
-		text("fd.sockfamily", unixes()|sockets(), func(e *Env) string {
+		shared(text("fd.sockfamily", unixes()|sockets(), func(e *Env) string {
 			switch _, letter := descriptorType(e); letter {
 			case "u":
 				return "unix"
@@ -100,7 +100,7 @@ func socketFields() []field {
 				return "ip"
 			}
 			return ""
-		}),
+		})),
 		// OpSend is a datagram of a socket that is not connected, told once for each destination.
 		flag("fd.connected", opsOf(event.OpSend), func(*Env) bool { return false }),
 		flag("fd.name_changed", opsOf(event.OpSend), func(*Env) bool { return true }),
