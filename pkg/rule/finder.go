@@ -80,7 +80,7 @@ func (b *finderBuilder) add(n *node, class int, rule int32) {
 	name := n.check.left.String()
 	l := b.byName[name]
 	if l == nil {
-		l = &lookup{field: n.field}
+		l = newLookup(n.field)
 		b.byName[name] = l
 		b.lookups = append(b.lookups, l)
 	}

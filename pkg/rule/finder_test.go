@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/plumbline-io/plumbline/pkg/alert"
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
@@ -177,6 +178,40 @@ func conditions(rules []*Rule) string {
 		fmt.Fprintf(&b, "%s: %s\n", r.Name, r.Condition())
 	}
 	return b.String()
+}
+
+// Each set of the same rules finds its own.
+func TestMatchOfSets(t *testing.T) {
+	var text strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&text, "- rule: r%d\n  condition: evt.type = execve and proc.name = %s\n  output: o\n  priority: %s\n  enabled: %t\n",
+			i, []string{"sh", "dash"}[i%2], []string{"error", "notice"}[i/2%2], i%8 != 0)
+	}
+	set, problems := load(t, text.String())
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	for name, tc := range map[string]struct {
+		set  *Ruleset
+		want func(i int) bool
+	}{
+		"in force":      {set, func(i int) bool { return i%2 == 0 && i%8 != 0 }},
+		"with disabled": {set.WithDisabled(), func(i int) bool { return i%2 == 0 }},
+		"severe":        {set.AtLeast(alert.Error), func(i int) bool { return i%4 == 0 && i%8 != 0 }},
+	} {
+		var got, want []string
+		for _, r := range tc.set.Match(shell(), All, nil) {
+			got = append(got, r.Name)
+		}
+		for i := range 100 {
+			if tc.want(i) {
+				want = append(want, fmt.Sprintf("r%d", i))
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: got %v, want %v", name, got, want)
+		}
+	}
 }
 
 func FuzzMatch(f *testing.F) {

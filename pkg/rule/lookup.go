@@ -11,10 +11,19 @@ type lookup struct {
 	classes classes    // of the events to look at
 	flags   [2][]int32 // false, true
 	is      map[string][]int32
-	begins  []affix
-	ends    []affix
-	parts   []affix
+	begins  affixes
+	ends    affixes
+	parts   affixes
 	doubled []int32 // rules for which doubled slashes in a text are one
+}
+
+func newLookup(f *field) *lookup {
+	return &lookup{
+		field: f, is: map[string][]int32{},
+		begins: affixes{compare: strings.Compare, has: strings.HasPrefix},
+		ends:   affixes{compare: compareEnds, has: strings.HasSuffix},
+		parts:  affixes{compare: strings.Compare, has: func(a, b string) bool { return a == b }},
+	}
 }
 
 // affix is the begin or the end of a text, or a part of it, and the rules that need it.
@@ -44,18 +53,16 @@ func (l *lookup) add(n *node, rule int32) {
 		return
 	case op == "pmatch":
 		l.doubled = with(l.doubled, rule)
-	case l.is == nil:
-		l.is = map[string][]int32{}
 	}
 	for _, v := range n.operands {
 		one := affix{partOf(op, v), []int32{rule}}
 		switch op {
 		case "startswith", "glob", "pmatch":
-			l.begins = append(l.begins, one)
+			l.begins.list = append(l.begins.list, one)
 		case "endswith":
-			l.ends = append(l.ends, one)
+			l.ends.list = append(l.ends.list, one)
 		case "contains":
-			l.parts = append(l.parts, one)
+			l.parts.list = append(l.parts.list, one)
 		default:
 			l.is[v] = with(l.is[v], rule)
 		}
@@ -72,7 +79,7 @@ func (l *lookup) probe() probe {
 			}
 		}
 	}
-	find := l.finder()
+	mark := l.marker()
 	if f.at != nil {
 		return func(e *Env, to marks) {
 			e.renew()
@@ -81,36 +88,36 @@ func (l *lookup) probe() probe {
 				if !ok {
 					return
 				}
-				find(s, to)
+				mark(s, to)
 			}
 		}
 	}
 	return func(e *Env, to marks) {
 		e.renew()
 		if s, ok := f.text(e); ok {
-			find(s, to)
+			mark(s, to)
 		}
 	}
 }
 
-// finder marks the rules that need what a text is or has.
-func (l *lookup) finder() func(s string, to marks) {
+// marker marks the rules that need what a text is, or has.
+func (l *lookup) marker() func(s string, to marks) {
 	var known lengths
 	for v := range l.is {
 		known.add(v)
 	}
-	begins := affixes{l.begins, strings.Compare, strings.HasPrefix}.ready()
-	ends := affixes{l.ends, compareEnds, strings.HasSuffix}.ready()
-	parts := affixes{l.parts, strings.Compare, func(a, b string) bool { return a == b }}.ready().list
+	l.begins.sort()
+	l.ends.sort()
+	l.parts.sort()
 	return func(s string, to marks) {
 		if known.has(s) {
 			to.add(l.is[s]...)
 		}
-		to.add(begins.find(s)...)
-		to.add(ends.find(s)...)
-		for i := range parts {
-			if strings.Contains(s, parts[i].text) {
-				to.add(parts[i].rules...)
+		to.add(l.begins.find(s)...)
+		to.add(l.ends.find(s)...)
+		for i := range l.parts.list {
+			if p := &l.parts.list[i]; strings.Contains(s, p.text) {
+				to.add(p.rules...)
 			}
 		}
 		if l.doubled != nil && strings.Contains(s, "//") {
@@ -119,15 +126,15 @@ func (l *lookup) finder() func(s string, to marks) {
 	}
 }
 
-// affixes are sorted, and none of them has another one: then only the last that is not greater than a text can be its
-// begin. The rules of a longer one are with the shorter one.
+// affixes are begins or ends of texts. Sorted, none of them has another one: then only the last that is not greater than
+// a text can be its begin. The rules of a longer one are with the shorter one.
 type affixes struct {
 	list    []affix
 	compare func(a, b string) int
 	has     func(text, affix string) bool
 }
 
-func (a affixes) ready() affixes {
+func (a *affixes) sort() {
 	slices.SortStableFunc(a.list, func(x, y affix) int { return a.compare(x.text, y.text) })
 	var kept []affix
 	for _, one := range a.list {
@@ -138,7 +145,6 @@ func (a affixes) ready() affixes {
 		}
 	}
 	a.list = kept
-	return a
 }
 
 // find lists the rules for how a text begins, or ends.
