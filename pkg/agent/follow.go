@@ -26,9 +26,14 @@ const (
 
 // visit is one look at a process.
 type visit struct {
-	pid     uint32
 	due     time.Time
 	attempt int
+}
+
+// wish is for a first look, so long from when it is read: the event loop reads no clock.
+type wish struct {
+	pid   uint32
+	delay time.Duration
 }
 
 // follower attaches the sensors of user-space code to the processes in scope. Follow and Forget may
@@ -37,7 +42,7 @@ type follower struct {
 	sensors []sensor.Follower
 	images  func(pid uint32) ([]sensor.Image, error)
 	log     *slog.Logger
-	asked   chan visit
+	asked   chan wish
 	gone    chan uint32
 
 	parsed bool      // of Run's goroutine: files were read since memory was given back
@@ -52,7 +57,7 @@ type follower struct {
 func newFollower(sensors []sensor.Follower, images func(uint32) ([]sensor.Image, error), log *slog.Logger) *follower {
 	return &follower{
 		sensors: sensors, images: images, log: log,
-		asked: make(chan visit, followQueue), gone: make(chan uint32, followQueue),
+		asked: make(chan wish, followQueue), gone: make(chan uint32, followQueue),
 		notes: map[string]sensor.Status{}, followed: map[string]int{},
 	}
 }
@@ -60,7 +65,7 @@ func newFollower(sensors []sensor.Follower, images func(uint32) ([]sensor.Image,
 // Follow asks to look at a process after delay. It never blocks: a full queue is counted.
 func (f *follower) Follow(pid uint32, delay time.Duration) {
 	select {
-	case f.asked <- visit{pid: pid, due: time.Now().Add(delay)}:
+	case f.asked <- wish{pid, delay}:
 	default:
 		f.mu.Lock()
 		f.dropped++
@@ -86,8 +91,8 @@ func (f *follower) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case v := <-f.asked:
-			waiting[v.pid] = v
+		case w := <-f.asked:
+			waiting[w.pid] = visit{due: time.Now().Add(w.delay)}
 		case pid := <-f.gone:
 			delete(waiting, pid)
 			f.forget(pid)
@@ -103,8 +108,8 @@ func (f *follower) Run(ctx context.Context) error {
 func (f *follower) drain(waiting map[uint32]visit) {
 	for range followQueue {
 		select {
-		case v := <-f.asked:
-			waiting[v.pid] = v
+		case w := <-f.asked:
+			waiting[w.pid] = visit{due: time.Now().Add(w.delay)}
 			continue
 		default:
 		}

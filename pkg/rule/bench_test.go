@@ -78,6 +78,20 @@ func BenchmarkNoMatch(b *testing.B) {
 	}
 }
 
+// What a rule needs is looked up, so that ten times the rules cost about the same.
+func BenchmarkNoMatchOfMany(b *testing.B) {
+	set, _ := Load(fiveHundred())
+	e := benign()["exec"]
+	b.ReportAllocs()
+	var matching []*Rule
+	for b.Loop() {
+		matching = set.Match(e, All, matching[:0])
+	}
+	if len(matching) > 0 {
+		b.Fatal(matching[0].Name)
+	}
+}
+
 // One that some rule is about costs at most ten, its output included.
 func BenchmarkMatching(b *testing.B) {
 	set := everythingLoaded(b)

@@ -262,17 +262,22 @@ func boolean(f *field, op string, values []string) (check, string) {
 	if op != "=" && op != "==" && op != "!=" && op != "in" && op != "intersects" {
 		return nil, f.name + " is true or false and has no operator " + op
 	}
-	var wanted [2]bool // false, true
 	for _, v := range values {
 		if v != "true" && v != "false" {
 			return nil, f.name + " is true or false"
 		}
-		wanted[index(v == "true")] = true
 	}
-	if op == "!=" {
-		wanted[0], wanted[1] = !wanted[0], !wanted[1]
-	}
+	wanted := wantedFlags(op, values)
 	return func(e *Env) bool { b, ok := f.flag(e); return ok && wanted[index(b)] }, ""
+}
+
+// wantedFlags says of false and of true whether a comparison with some of them holds.
+func wantedFlags(op string, values []string) [2]bool {
+	no, yes := slices.Contains(values, "false"), slices.Contains(values, "true")
+	if op == "!=" {
+		no, yes = !no, !yes
+	}
+	return [2]bool{no, yes}
 }
 
 func index(b bool) int {

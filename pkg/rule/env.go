@@ -20,6 +20,7 @@ type Env struct {
 
 	text  []byte   // values that have to be written out; each comparison begins anew
 	items []string // lists likewise
+	marks marks    // of the rules that the event may match
 }
 
 // Workload is who acted.

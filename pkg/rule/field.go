@@ -22,6 +22,7 @@ type field struct {
 	vague   bool     // only the sign of the number is known: notNegative stands for all the others
 	asks    bool     // Facts: to be compared last
 	secret  bool     // compared, and never shown
+	few     bool     // it has few values, so that many events have the same
 	told    bool     // known only once a rule raises an alert: it is for outputs
 
 	text   func(*Env) (value string, ok bool)
@@ -157,6 +158,12 @@ func written(fields ...field) []field {
 		fields[i].writes = true
 	}
 	return fields
+}
+
+// shared marks a field that has the same value in many events.
+func shared(f field) field {
+	f.few = true
+	return f
 }
 
 // grouped gives fields their class of Falco's.

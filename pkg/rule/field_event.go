@@ -35,19 +35,19 @@ func eventFields() []field {
 		text("evt.path", opsWhere(event.Operation.OnPath)&kindsOf(event.Access), func(e *Env) string { return e.Event.Access.Path }),
 		text("evt.key", kindsOf(event.Access), func(e *Env) string { return e.Event.Access.Key.String() }),
 		// Older rules of Falco ask for the end of a call, which is where we are.
-		text("evt.dir", allClasses, func(*Env) string { return "<" }),
+		shared(text("evt.dir", allClasses, func(*Env) string { return "<" })),
 		number("evt.time", allClasses, func(e *Env) (int64, bool) { return e.Wall, true }),
 		number("evt.rawtime", allClasses, func(e *Env) (int64, bool) { return e.Wall, true }),
 		flag("evt.failed", results(), func(e *Env) bool { return e.Event.Verdict == event.Deny }),
 	}
 	return append(fields, grouped('B',
 		text("evt.type", allClasses, func(e *Env) string { return classType(e.class()) }),
-		text("evt.res", results(), func(e *Env) string {
+		shared(text("evt.res", results(), func(e *Env) string {
 			if e.Event.Verdict == event.Deny {
 				return "EPERM"
 			}
 			return "SUCCESS"
-		}),
+		})),
 		rawres, number("evt.num", allClasses, func(e *Env) (int64, bool) { return e.Number, e.Number > 0 }),
 		flag("evt.is_open_read", descriptors(), func(e *Env) bool { return e.Event.Access.Op == event.OpRead }),
 		flag("evt.is_open_write", descriptors(), func(e *Env) bool { return e.Event.Access.Op != event.OpRead }),
@@ -79,11 +79,11 @@ func workloadFields() []field {
 		}
 		return e.Workload.ContainerID
 	})
-	id.group = 'D'
+	id.group, id.few = 'D', true // host, above all
 	return []field{
 		id,
 		text("workload.name", allClasses, func(e *Env) string { return e.Workload.Name }),
-		text("workload.kind", allClasses, func(e *Env) string { return e.Workload.Kind }),
+		shared(text("workload.kind", allClasses, func(e *Env) string { return e.Workload.Kind })),
 		text("workload.spiffe_id", allClasses, func(e *Env) string { return e.Workload.SPIFFEID }),
 	}
 }

@@ -58,7 +58,7 @@ func fileFields() []field {
 		}),
 		text("fd.nameraw", opsOf(event.OpRead, event.OpWrite), func(e *Env) string { return e.Event.Access.Said }),
 		text("fd.filename", descriptors(), func(e *Env) string { return base(e.Event.Access.Path) }),
-		text("fd.type", all, func(e *Env) string { name, _ := descriptorType(e); return name }),
-		text("fd.typechar", all, func(e *Env) string { _, letter := descriptorType(e); return letter }),
+		shared(text("fd.type", all, func(e *Env) string { name, _ := descriptorType(e); return name })),
+		shared(text("fd.typechar", all, func(e *Env) string { _, letter := descriptorType(e); return letter })),
 	)...)
 }

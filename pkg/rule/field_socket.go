@@ -47,7 +47,7 @@ func socketFields() []field {
 		}
 		return port(e)
 	}
-	protocol := text("fd.l4proto", sockets(), protocolName)
+	protocol := shared(text("fd.l4proto", sockets(), protocolName))
 	protocol.writes = true
 	return grouped('C', protocol,
 		eitherEnd(address("fd.ip", remote|local|both, keyed), address("fd.ip", both, server)),
@@ -57,7 +57,7 @@ func socketFields() []field {
 		address("fd.cip", both, keyed), address("fd.cnet", both, keyed), number("fd.cport", both, clientPort),
 		address("fd.rip", remote|both, keyed), address("fd.rnet", remote|both, keyed), number("fd.rport", remote|both, remotePort),
 		address("fd.lip", local|both, server), address("fd.lnet", local|both, server), number("fd.lport", local|both, port),
-		text("fd.sockfamily", unixes()|sockets(), func(e *Env) string {
+		shared(text("fd.sockfamily", unixes()|sockets(), func(e *Env) string {
 			switch _, letter := descriptorType(e); letter {
 			case "u":
 				return "unix"
@@ -65,7 +65,7 @@ func socketFields() []field {
 				return "ip"
 			}
 			return ""
-		}),
+		})),
 		// OpSend is a datagram of a socket that is not connected, told once for each destination.
 		flag("fd.connected", opsOf(event.OpSend)|both, func(e *Env) bool { return e.Event.Access.Op == event.OpAccept }),
 		flag("fd.name_changed", opsOf(event.OpSend), func(*Env) bool { return true }),

@@ -142,6 +142,7 @@ func (l *loader) ruleset() *Ruleset {
 	for _, list := range l.listOrder {
 		set.lists = append(set.lists, list.info())
 	}
+	set.finder = newFinder(set.rules, fewRules)
 	return set
 }
 

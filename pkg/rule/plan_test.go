@@ -151,7 +151,7 @@ func (g chance) check() string {
 		return g.actor()
 	}
 	return g.pick("proc.name = sh", "user.uid in (1, 33)", "evt.is_open_read = true", "proc.tty = 0", "fd.filename = b", "fd.typechar = 4",
-		"fd.name = val(proc.exepath)", "fd.sip.name = a.org", "fd.rip.name != a.org", "fd.cip.name in (a.org, b.org)", "len(fd.name) > 2", "evt.operation = link", "basename(fd.name) = b")
+		"fd.name = val(proc.exepath)", "fd.sip.name = A.org.", "fd.rip.name != a.org", "fd.cip.name in (a.org, b.org)", "len(fd.name) > 2", "evt.operation = link", "basename(fd.name) = b")
 }
 
 // names are of programs, a few of them as files in memory have them.

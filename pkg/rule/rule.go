@@ -111,6 +111,7 @@ type Ruleset struct {
 	leftOut  []string
 	byKind   [event.KindCount][]*Rule
 	byClass  [classCount][]*Rule
+	finder   *finder
 	stops    map[uint32]*Rule
 	drift    [event.DimSyscalls]*Rule
 	macros   []MacroInfo
@@ -129,6 +130,7 @@ func (s *Ruleset) WithDisabled() *Ruleset {
 	for _, r := range s.all {
 		all.use(r)
 	}
+	all.finder = newFinder(all.rules, fewRules)
 	return all
 }
 
@@ -143,6 +145,7 @@ func (s *Ruleset) AtLeast(least alert.Severity) *Ruleset {
 			some.disabled = append(some.disabled, r)
 		}
 	}
+	some.finder = newFinder(some.rules, fewRules)
 	return some
 }
 
@@ -184,7 +187,9 @@ func (s *Ruleset) ForAlerts() []*Rule { return s.byClass[alertClass] }
 // know.
 func (s *Ruleset) Match(e *Env, m Matching, dst []*Rule) []*Rule {
 	var found bool
-	for _, r := range s.ForEvent(e.Event) {
+	may := s.finder.find(e, classOf(e.Event))
+	for i := may.next(0); i >= 0; i = may.next(i + 1) {
+		r := s.rules[i]
 		counts := r.Window.Count > 0
 		if found && m == First && !counts || !r.Match(e) {
 			continue

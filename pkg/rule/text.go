@@ -66,18 +66,24 @@ func member(values []string) func(string) bool {
 		}
 	}
 	set := setOf(values)
-	var lengths [64]bool
+	var known lengths
 	for v := range set {
-		lengths[min(len(v), len(lengths)-1)] = true
+		known.add(v)
 	}
 	return func(s string) bool {
-		if !lengths[min(len(s), len(lengths)-1)] {
+		if !known.has(s) {
 			return false
 		}
 		_, ok := set[s]
 		return ok
 	}
 }
+
+// lengths are those of some texts; all from 63 on count as one.
+type lengths uint64
+
+func (l *lengths) add(s string)     { *l |= 1 << min(len(s), 63) }
+func (l lengths) has(s string) bool { return l>>min(len(s), 63)&1 != 0 }
 
 // beginning tests whether a text begins with one of some. Without those that begin with another one, only the last
 // that is not greater than the text can be its begin.

@@ -20,6 +20,7 @@ func goBenchmarks(ctx context.Context) ([]row, error) {
 		{"./pkg/rule", "BenchmarkMatch", "  of it one rule", ""},
 		{"./pkg/rule", "BenchmarkNoMatch/exec", "all rules asked about an execution that none matches", "2000 ns, 0 allocations"},
 		{"./pkg/rule", "BenchmarkNoMatch/open", "all rules asked about a file that none matches", "2000 ns, 0 allocations"},
+		{"./pkg/rule", "BenchmarkNoMatchOfMany", "500 rules asked about an execution that none matches", "2000 ns, 0 allocations"},
 		{"./pkg/rule", "BenchmarkMatching", "all rules asked about an execution that one matches, its output", "10000 ns"},
 		{"./pkg/rule", "BenchmarkLoad", "500 rules loaded", "100 ms"},
 		{"./pkg/enforce", "BenchmarkApply", "a profile of 10,000 entries put into force, the one before removed", "100 ms"},
