@@ -44,8 +44,8 @@ func TestLifeOfAProcessTree(t *testing.T) {
 	shPath, catPath := resolved(t, "/bin/sh"), resolved(t, "/bin/cat")
 	wantPaths := []string{shPath, catPath, catPath}
 	for i, ev := range execs {
-		if ev.Exec.Path != wantPaths[i] || ev.CgroupID != scope.ID || ev.Workload != sensortest.WorkloadID {
-			t.Errorf("exec %d: path %q cgroup %d workload %d, want %q %d %d", i, ev.Exec.Path, ev.CgroupID, ev.Workload, wantPaths[i], scope.ID, sensortest.WorkloadID)
+		if ev.Exec.Path != wantPaths[i] || ev.CgroupID != scope.ID || ev.Workload != scope.Workload {
+			t.Errorf("exec %d: path %q cgroup %d workload %d, want %q %d %d", i, ev.Exec.Path, ev.CgroupID, ev.Workload, wantPaths[i], scope.ID, scope.Workload)
 		}
 		if ev.Exec.Truncated || ev.Exec.Unlinked || ev.Exec.Detached || ev.Exec.Script {
 			t.Errorf("exec %d: unexpected facts: %+v", i, ev.Exec)
@@ -154,7 +154,7 @@ func TestChildCgroupInherits(t *testing.T) {
 		t.Errorf("made: %+v", made)
 	}
 	state, ok := scope.Shared.Workload(made.ID)
-	if !ok || state.ID != sensortest.WorkloadID || state.Mode != uint32(event.Learn) || state.Flags != sensor.Inherited {
+	if !ok || state.ID != scope.Workload || state.Mode != uint32(event.Learn) || state.Flags != sensor.Inherited {
 		t.Errorf("child is %+v, %t", state, ok)
 	}
 	if err := os.Remove(child); err != nil {
@@ -190,10 +190,10 @@ func TestExpectedCgroupIsNotInherited(t *testing.T) {
 		return made.Cgroup, state
 	}
 	first, inherited := remake(1)
-	if inherited.ID != sensortest.WorkloadID {
+	if inherited.ID != scope.Workload {
 		t.Fatalf("first: %+v", inherited)
 	}
-	want := sensor.State(sensortest.WorkloadID+1, event.Enforce, 7, event.AllDimensions)
+	want := sensor.State(scope.Workload+1, event.Enforce, 7, event.AllDimensions)
 	if err := scope.Shared.ExpectWorkload(first.Path, want); err != nil {
 		t.Fatal(err)
 	}
