@@ -24,7 +24,7 @@ func observing(t *testing.T) (*sensortest.Scope, *sensortest.Events) {
 	}
 	scope.Held = event.Dimensions(0).With(event.DimFile)
 	scope.Set(t, event.Learn, 1)
-	return scope, scope.Collect(t, k.enforcer)
+	return scope, scope.Collect(t, k.process, k.enforcer)
 }
 
 // of are the operations on a path.
