@@ -53,6 +53,7 @@ type Agent struct {
 	stream        *stream
 	pause         pauser
 	responder     responder
+	readiness     readinessWatch
 	pins          *sensor.Pins   // nil: enforcement ends with the agent
 	unpinned      string         // why
 	own           detect.Subject // the workload that the agent is of
@@ -219,6 +220,9 @@ func (a *Agent) Run(outer context.Context) error {
 	group.Go(func() error { return a.expireBaselines(ctx) })
 	if a.kernel.enforcer != nil {
 		group.Go(func() error { return a.watchBreakGlass(ctx) })
+		if a.cfg.Readiness == on {
+			group.Go(func() error { return a.watchReadiness(ctx) })
+		}
 	}
 	group.Go(func() error { return a.watchQuarantines(ctx) })
 	for range responders {

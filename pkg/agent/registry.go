@@ -50,6 +50,8 @@ type member struct {
 	dirty      bool            // profile has changed since it was saved
 	budget     budget
 	crashes    crashes
+	denials    denials
+	readiness  readiness
 	unfit      event.Dimensions // of which the kernel does not hold all that the profile does
 	version    string           // of the profile as it was saved last; "": nobody has asked
 	ended      time.Time        // when its last cgroup was removed
