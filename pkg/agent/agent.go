@@ -181,7 +181,7 @@ func (a *Agent) openRegistry() error {
 	for _, cg := range cgroups {
 		a.seed(cg)
 	}
-	return nil
+	return a.expectUnits()
 }
 
 // seed takes what already runs in a cgroup into the process table and the baseline.
