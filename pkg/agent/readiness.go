@@ -22,8 +22,9 @@ const (
 	// blame is how long after a denial something is its consequence: a start may hang for 90 seconds, and three
 	// probes fail in 30.
 	blame = 2 * time.Minute
-	// maxLooks at once. Those that were looked at last have to wait.
-	maxLooks = 64
+	// maxPodLooks at once: each is a request to the API server, one question is for all units. Those that were looked at
+	// last have to wait.
+	maxPodLooks = 64
 	// lookTime is for all of them.
 	lookTime = 4 * time.Second
 )
@@ -170,14 +171,18 @@ func (a *Agent) watchReadiness(ctx context.Context) error {
 
 // lookAtReadiness looks once, and tells what steps down.
 func (a *Agent) lookAtReadiness(ctx context.Context, now time.Time) {
-	suspects := a.registry.Suspects(now)
-	if over := len(suspects) - maxLooks; over > 0 {
-		a.readiness.unasked.Add(uint64(over))
-		suspects = suspects[:maxLooks]
+	suspects, all, pods := []suspect{}, []workload.Workload{}, 0
+	for _, s := range a.registry.Suspects(now) {
+		if s.w.Kind == string(workload.Container) {
+			if pods++; pods > maxPodLooks {
+				a.readiness.unasked.Add(1)
+				continue
+			}
+		}
+		suspects, all = append(suspects, s), append(all, a.host.hierarchy.Resolve(s.w.Cgroup))
 	}
-	all := make([]workload.Workload, len(suspects))
-	for i, s := range suspects {
-		all[i] = a.host.hierarchy.Resolve(s.w.Cgroup)
+	if len(all) == 0 {
+		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTime)
 	defer cancel()

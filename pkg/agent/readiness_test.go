@@ -203,9 +203,13 @@ func TestLookAtReadiness(t *testing.T) {
 		t.Errorf("%+v, %d not asked", s, a.readiness.unasked.Load())
 	}
 
-	for i := range maxLooks + 3 {
-		name := fmt.Sprintf("s%d.service", i)
-		if err := r.Join(uint64(100+i), detect.Subject{Name: name, Kind: "unit"}); err != nil {
+	// Units cost one question together, containers one each.
+	for i := range 2 * (maxPodLooks + 3) {
+		name, kind := fmt.Sprintf("s%d", i), "unit"
+		if i%2 == 1 {
+			kind = "container"
+		}
+		if err := r.Join(uint64(100+i), detect.Subject{Name: name, Kind: kind}); err != nil {
 			t.Fatal(err)
 		}
 		learnPrograms(r, uint32(2+i), "/bin/s")
@@ -216,7 +220,7 @@ func TestLookAtReadiness(t *testing.T) {
 	}
 	asked, finding = 0, response.Look{}
 	a.lookAtReadiness(context.Background(), begin)
-	if got := a.readiness.unasked.Load(); asked != maxLooks || got != maxLooks+3 {
+	if got := a.readiness.unasked.Load(); asked != maxPodLooks+3+maxPodLooks || got != uint64(3+asked) {
 		t.Errorf("%d asked, %d not", asked, got)
 	}
 }

@@ -70,7 +70,7 @@ func (e *Executor) Look(ctx context.Context, all []workload.Workload) []Look {
 		found, err := lookAtUnits(ctx, e.DBus, units)
 		for _, unit := range units {
 			look, told := found[unit]
-			if !told && err != nil {
+			if !told && err != nil && ctx.Err() == nil {
 				look = unknown(err)
 			}
 			looks[at[unit]] = look
