@@ -132,6 +132,12 @@ func (a *Agent) openKernel() error {
 		return err
 	}
 	cfg.RingBytes, cfg.Log = a.cfg.RingBytes, a.cfg.Log
+	cgroups, err := a.host.Cgroups()
+	if err != nil {
+		return err
+	}
+	a.own = a.host.Own(cgroups)
+	cfg.ContainerFlags = newContainerFlags(a.own, a.cfg.Protect)
 	if a.kernel, err = openKernel(cfg, enforce.Config{
 		Strength: strength, Dimensions: a.cfg.dimensions(), Cgroups: a.host.NetworkCgroups(), PathEntries: uint32(a.cfg.BaselinePaths),
 	}, a.cfg.Log); err != nil {
@@ -165,7 +171,6 @@ func (a *Agent) openRegistry() error {
 	if err != nil {
 		return err
 	}
-	a.own = a.host.Own(cgroups)
 	var means enforcer
 	if a.kernel.enforcer != nil {
 		means = a.kernel.enforcer
