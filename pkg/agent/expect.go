@@ -16,15 +16,15 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/workload"
 )
 
-// expectUnits lets the kernel know the units that were promoted and do not run: by the paths of their cgroups they are
-// held from their first process on, whenever they start.
+// expectUnits lets the kernel know the units that were promoted, or in which rules deny, and that do not run: by the
+// paths of their cgroups they are held from their first process on, whenever they start.
 func (a *Agent) expectUnits() error {
-	units, err := a.store.PromotedUnits()
+	units, err := a.store.Units(a.registry.isExpected)
 	for _, name := range units {
 		err = errors.Join(err, a.registry.Expect(name, a.host.SubjectAt))
 	}
 	if err != nil { // the others are held, and these once they run
-		a.cfg.Log.Error("expect promoted units", "error", err)
+		a.cfg.Log.Error("expect units that do not run", "error", err)
 	}
 	return nil
 }
@@ -39,7 +39,13 @@ func (h *host) SubjectAt(path string) (detect.Subject, bool) {
 	return h.Subject(path), inScope
 }
 
-// Expect admits a unit that was promoted, at the places where it ran before, or where systemd puts it if nothing else
+// isExpected says whether a unit with a stored baseline has to be held from its first process on. Of the others there may be
+// thousands: those that have another name each time.
+func (r *registry) isExpected(name string, mode event.Mode) bool {
+	return mode == event.AuditMode || mode == event.Enforce || matches(r.Protect, name) && !r.isGuarded(name)
+}
+
+// Expect admits a unit that has a baseline, at the places where it ran before, or where systemd puts it if nothing else
 // is configured. at names the workload of a path, and says whether it is in scope.
 func (r *registry) Expect(name string, at func(path string) (detect.Subject, bool)) error {
 	r.mu.Lock()
@@ -48,8 +54,8 @@ func (r *registry) Expect(name string, at func(path string) (detect.Subject, boo
 		return nil // it runs
 	}
 	stored, mode, err := r.Store.Load(name)
-	if err != nil || stored == nil || !isPromoted(mode) {
-		return err // one that cannot be read is told when it starts
+	if err != nil || stored == nil {
+		return nil // one that cannot be read is told when it starts
 	}
 	paths := stored.Cgroups()
 	if len(paths) == 0 {
@@ -73,8 +79,6 @@ func (r *registry) Expect(name string, at func(path string) (detect.Subject, boo
 	return nil
 }
 
-func isPromoted(mode event.Mode) bool { return mode == event.AuditMode || mode == event.Enforce }
-
 // usualCgroup is where systemd makes the cgroup of a unit, unless a slice is configured for it: systemd.unit(5),
 // systemd.special(7). Instances of a template share a slice.
 func usualCgroup(unit string) string {
@@ -85,8 +89,8 @@ func usualCgroup(unit string) string {
 	return slice + unit
 }
 
-// PromotedUnits lists the units whose stored mode is audit or enforce.
-func (s *baselineStore) PromotedUnits() ([]string, error) {
+// Units lists the units that have a baseline, and are wanted.
+func (s *baselineStore) Units(wanted func(name string, mode event.Mode) bool) ([]string, error) {
 	files, err := filepath.Glob(filepath.Join(s.dir, "*"+fileSuffix))
 	if err != nil {
 		return nil, fmt.Errorf("list baselines: %w", err)
@@ -97,7 +101,7 @@ func (s *baselineStore) PromotedUnits() ([]string, error) {
 		if err != nil {
 			continue // gone meanwhile, or damaged, which is told when the workload starts
 		}
-		if mode, err := event.ParseMode(head.Mode); err == nil && isPromoted(mode) && head.Kind == string(workload.Unit) {
+		if mode, err := event.ParseMode(head.Mode); err == nil && head.Kind == string(workload.Unit) && wanted(head.Workload, mode) {
 			names = append(names, head.Workload)
 		}
 	}

@@ -28,9 +28,9 @@ func (e expecting) ExpectWorkload(path string, s sensor.WorkloadState) error {
 	return nil
 }
 
-// Promoted units that do not run are expected where they ran, or where systemd would put them; others are not, and
-// neither is what lies elsewhere or is not theirs.
-func TestExpectPromotedUnits(t *testing.T) {
+// Units that were promoted, or in which rules deny, and that do not run are expected where they ran, or where systemd would
+// put them; others are not, and neither is what lies elsewhere or is not theirs.
+func TestExpectUnits(t *testing.T) {
 	dir := t.TempDir()
 	store, err := openBaselineStore(dir)
 	if err != nil {
@@ -46,6 +46,8 @@ func TestExpectPromotedUnits(t *testing.T) {
 		{"a-b@c.service", "unit", event.Enforce, nil},
 		{"learning.service", "unit", event.Learn, []string{"/system.slice/learning.service"}},
 		{"off.service", "unit", event.Off, []string{"/system.slice/off.service"}},
+		{"pay-1.service", "unit", event.Learn, []string{"/pay.slice/pay-1.service"}},
+		{"sshd.service", "unit", event.Learn, []string{"/system.slice/sshd.service"}},
 		{"0123456789ab", "container", event.Enforce, nil},
 		{"running.service", "unit", event.Enforce, []string{"/system.slice/running.service", "/other.slice/running.service"}},
 	} {
@@ -69,6 +71,7 @@ func TestExpectPromotedUnits(t *testing.T) {
 
 	kernel := expecting{paths: map[string]sensor.WorkloadState{}}
 	r := newTestRegistry(t, dir, kernel, keptKeys{})
+	r.Protect = []string{"pay-*", "sshd.service", "never-ran.service"}
 	if err := r.Find(7, detect.Subject{Name: "running.service", Kind: "unit", Cgroup: "/system.slice/running.service"}); err != nil {
 		t.Fatal(err)
 	}
@@ -77,16 +80,19 @@ func TestExpectPromotedUnits(t *testing.T) {
 		w := resolver.Resolve(path)
 		return detect.Subject{Name: w.Name, Kind: string(w.Kind), Cgroup: w.Cgroup}, !strings.HasPrefix(path, "/elsewhere/")
 	}
-	units, err := store.PromotedUnits()
+	units, err := store.Units(r.isExpected)
 	for _, name := range units {
 		err = errors.Join(err, r.Expect(name, at))
 	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{`/shops.slice/web.service`, `/system.slice/running.service`, `/system.slice/system-a\x2db.slice/a-b@c.service`, `/system.slice/usual.service`}
+	want := []string{`/pay.slice/pay-1.service`, `/shops.slice/web.service`, `/system.slice/running.service`, `/system.slice/system-a\x2db.slice/a-b@c.service`, `/system.slice/usual.service`}
 	if got := slices.Sorted(maps.Keys(kernel.paths)); !slices.Equal(got, want) {
 		t.Errorf("expected are %q, want %q", got, want)
+	}
+	if pay := kernel.paths["/pay.slice/pay-1.service"]; pay.Mode != uint32(event.Learn) || pay.Flags != sensor.Protected {
+		t.Errorf("%+v", pay)
 	}
 	web := kernel.paths["/shops.slice/web.service"]
 	if web.Mode != uint32(event.Enforce) || web.Flags != sensor.Protected || web.Held != uint32(event.AllDimensions) {

@@ -67,6 +67,13 @@ type readiness struct {
 	last  response.Look // what was found then
 	ready bool          // a look found it ready
 	since time.Time     // of looks that found it not ready: the first of them in a row
+	// excused is until when it could not be ready, because we had stopped it.
+	excused time.Time
+}
+
+// excuse says that the workload is quarantined: what becomes of it now has no other reason.
+func (r *readiness) excuse(now time.Time) {
+	r.since, r.excused = time.Time{}, now.Add(readinessEvery)
 }
 
 // note says since when a workload is not ready any more, for good. Zero: it is, or that is not known.
@@ -111,6 +118,15 @@ func (r *registry) Suspects(now time.Time) []suspect {
 	return all
 }
 
+// Excuse takes note that a workload is quarantined now.
+func (r *registry) Excuse(id uint32, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m := r.member(id); m != nil {
+		m.readiness.excuse(now)
+	}
+}
+
 // Looked takes note of what a look has found. If a workload that was ready is not so any more after denials, their
 // dimensions are audited from now on, and listed.
 func (r *registry) Looked(id uint32, look response.Look, now time.Time) (dims event.Dimensions) {
@@ -121,7 +137,7 @@ func (r *registry) Looked(id uint32, look response.Look, now time.Time) (dims ev
 		return 0
 	}
 	lost := m.readiness.note(look, now)
-	if lost.IsZero() {
+	if !lost.After(m.readiness.excused) {
 		return 0
 	}
 	dims = m.denials.causesOf(lost) &^ m.profile.SteppedDown()
@@ -173,6 +189,10 @@ func (a *Agent) watchReadiness(ctx context.Context) error {
 func (a *Agent) lookAtReadiness(ctx context.Context, now time.Time) {
 	suspects, all, pods := []suspect{}, []workload.Workload{}, 0
 	for _, s := range a.registry.Suspects(now) {
+		if a.responder.quarantines.Has(s.w.Name) {
+			a.registry.Excuse(s.id, now)
+			continue
+		}
 		if s.w.Kind == string(workload.Container) {
 			if pods++; pods > maxPodLooks {
 				a.readiness.unasked.Add(1)

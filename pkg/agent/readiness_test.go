@@ -18,7 +18,7 @@ import (
 type glimpse struct {
 	at     float64
 	denied event.Dimension // if look is empty
-	look   string          // ready, changing, unknown, lost (not ready, it was) or not (not ready, nobody knows since when)
+	look   string          // quarantined, ready, changing, unknown, lost (not ready, it was) or not (not ready, nobody knows since when)
 	since  float64         // of lost
 }
 
@@ -52,6 +52,8 @@ func TestReadinessStepsDown(t *testing.T) {
 		"within two minutes":         {append([]glimpse{one}, looks(223, 260, "lost", 219.9)...), 233, []string{"exec"}},
 		"denied anew meanwhile":      {append([]glimpse{denial(10, event.DimExec), one}, looks(103, 130, "lost", 99.9)...), 113, []string{"exec"}},
 		"an old one, and one later":  {append([]glimpse{denial(10, event.DimExec), denial(140, event.DimExec)}, looks(143, 160, "lost", 135)...), 0, nil},
+		"quarantined":                {slices.Concat([]glimpse{one}, looks(103, 113, "lost", 100.1)[:2], looks(113, 138, "quarantined", 0), looks(143, 170, "lost", 130)), 0, nil},
+		"failed after a quarantine":  {slices.Concat([]glimpse{one}, looks(103, 113, "quarantined", 0), looks(123, 150, "lost", 122)), 133, []string{"exec"}},
 		"two dimensions":             {append([]glimpse{denial(60, event.DimFile), one}, looks(103, 130, "lost", 100.1)...), 113, []string{"exec", "file"}},
 		"one before, one after":      {append([]glimpse{one, denial(101, event.DimFile)}, looks(103, 130, "lost", 100.1)...), 113, []string{"exec"}},
 		"no denials":                 {looks(103, 150, "lost", 100.1), 0, nil},
@@ -70,6 +72,10 @@ func TestReadinessStepsDown(t *testing.T) {
 			for _, g := range tc.events {
 				if g.look == "" {
 					r.Denied(1, g.denied, at(g.at), 1)
+					continue
+				}
+				if g.look == "quarantined" {
+					r.Excuse(1, at(g.at))
 					continue
 				}
 				look := map[string]response.Look{
@@ -190,8 +196,14 @@ func TestLookAtReadiness(t *testing.T) {
 	}
 	r.Denied(1, event.DimFile, begin, 1)
 	r.Denied(1, event.DimExec, begin, 1)
+	a.responder.quarantines.all = []Quarantine{{Workload: "shop.service"}}
+	a.lookAtReadiness(context.Background(), begin)
+	if a.responder.quarantines.all = nil; asked != 0 {
+		t.Errorf("asked %d times about a workload that is quarantined", asked)
+	}
+	finding.Since = begin.Add(8 * time.Second)
 	for i := range 5 {
-		a.lookAtReadiness(context.Background(), begin.Add(time.Duration(2+5*i)*time.Second))
+		a.lookAtReadiness(context.Background(), begin.Add(time.Duration(10+5*i)*time.Second))
 	}
 	if asked != 3 { // it has stepped down then
 		t.Errorf("asked %d times", asked)
