@@ -67,13 +67,8 @@ type readiness struct {
 	last  response.Look // what was found then
 	ready bool          // a look found it ready
 	since time.Time     // of looks that found it not ready: the first of them in a row
-	// excused is until when it could not be ready, because we had stopped it.
+	// excused is until when what became of it may have been because we had stopped it.
 	excused time.Time
-}
-
-// excuse says that the workload is quarantined: what becomes of it now has no other reason.
-func (r *readiness) excuse(now time.Time) {
-	r.since, r.excused = time.Time{}, now.Add(readinessEvery)
 }
 
 // note says since when a workload is not ready any more, for good. Zero: it is, or that is not known.
@@ -118,12 +113,12 @@ func (r *registry) Suspects(now time.Time) []suspect {
 	return all
 }
 
-// Excuse takes note that a workload is quarantined now.
-func (r *registry) Excuse(id uint32, now time.Time) {
+// Excuse takes note that a workload was quarantined until now.
+func (r *registry) Excuse(name string, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if m := r.member(id); m != nil {
-		m.readiness.excuse(now)
+	if m := r.byName[name]; m != nil {
+		m.readiness.since, m.readiness.excused = time.Time{}, now
 	}
 }
 
@@ -190,8 +185,7 @@ func (a *Agent) lookAtReadiness(ctx context.Context, now time.Time) {
 	suspects, all, pods := []suspect{}, []workload.Workload{}, 0
 	for _, s := range a.registry.Suspects(now) {
 		if a.responder.quarantines.Has(s.w.Name) {
-			a.registry.Excuse(s.id, now)
-			continue
+			continue // not ready because of us
 		}
 		if s.w.Kind == string(workload.Container) {
 			if pods++; pods > maxPodLooks {

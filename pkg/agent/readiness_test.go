@@ -18,7 +18,7 @@ import (
 type glimpse struct {
 	at     float64
 	denied event.Dimension // if look is empty
-	look   string          // quarantined, ready, changing, unknown, lost (not ready, it was) or not (not ready, nobody knows since when)
+	look   string          // released, ready, changing, unknown, lost (not ready, it was) or not (not ready, nobody knows since when)
 	since  float64         // of lost
 }
 
@@ -52,8 +52,8 @@ func TestReadinessStepsDown(t *testing.T) {
 		"within two minutes":         {append([]glimpse{one}, looks(223, 260, "lost", 219.9)...), 233, []string{"exec"}},
 		"denied anew meanwhile":      {append([]glimpse{denial(10, event.DimExec), one}, looks(103, 130, "lost", 99.9)...), 113, []string{"exec"}},
 		"an old one, and one later":  {append([]glimpse{denial(10, event.DimExec), denial(140, event.DimExec)}, looks(143, 160, "lost", 135)...), 0, nil},
-		"quarantined":                {slices.Concat([]glimpse{one}, looks(103, 113, "lost", 100.1)[:2], looks(113, 138, "quarantined", 0), looks(143, 170, "lost", 130)), 0, nil},
-		"failed after a quarantine":  {slices.Concat([]glimpse{one}, looks(103, 113, "quarantined", 0), looks(123, 150, "lost", 122)), 133, []string{"exec"}},
+		"quarantined":                {slices.Concat([]glimpse{one}, looks(103, 108, "lost", 100.1), looks(140, 140, "released", 0), looks(143, 170, "lost", 130)), 0, nil},
+		"failed after a quarantine":  {slices.Concat([]glimpse{one}, looks(121, 121, "released", 0), looks(123, 150, "lost", 122)), 133, []string{"exec"}},
 		"two dimensions":             {append([]glimpse{denial(60, event.DimFile), one}, looks(103, 130, "lost", 100.1)...), 113, []string{"exec", "file"}},
 		"one before, one after":      {append([]glimpse{one, denial(101, event.DimFile)}, looks(103, 130, "lost", 100.1)...), 113, []string{"exec"}},
 		"no denials":                 {looks(103, 150, "lost", 100.1), 0, nil},
@@ -74,8 +74,8 @@ func TestReadinessStepsDown(t *testing.T) {
 					r.Denied(1, g.denied, at(g.at), 1)
 					continue
 				}
-				if g.look == "quarantined" {
-					r.Excuse(1, at(g.at))
+				if g.look == "released" {
+					r.Excuse("shop.service", at(g.at))
 					continue
 				}
 				look := map[string]response.Look{
