@@ -257,7 +257,7 @@ func TestContainerIsKnownByItsName(t *testing.T) {
 		if tc.want {
 			want |= sensor.Container | sensor.Protected
 		}
-		if !known || state.ID != sensortest.WorkloadID || state.Flags != want {
+		if !known || state.ID != scope.Workload || state.Flags != want {
 			t.Errorf("%s: %+v, want the flags %d", tc.name, state, want)
 		}
 		if is := workload.NewResolver().Resolve(cgroup.Path).Kind == workload.Container; is != tc.want && len(tc.name) < 200 {
