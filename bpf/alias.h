@@ -135,15 +135,17 @@ __noinline int find_older_mount(__u32 number)
 }
 
 /*
- * Judges that something is used by an operation under its other name. why: ACCESS_*, of what would be denied. targeted: it
- * will have a new name, and where the same is denied of that it stays denied.
+ * Judges, unless it is denied already, that something is used by an operation under its other name, or by one of its uses.
+ * why: ACCESS_*, of what would be denied. Where it will have a new name, and the same is denied of that, it stays denied.
  */
 __noinline int judge_use(__u32 number, __u32 op, __u32 why)
 {
 	struct place *p = bpf_map_lookup_elem(&places, &number);
 	__u32 first, second;
 
-	if (!p || !rules_ask(op & 31) || !ask_rules_path(number, NAME, op))
+	if (!p || p->answer.rule || (why != ACCESS_OTHER_NAME && !(p->uses & USE(op & 31))))
+		return 0;
+	if (!rules_ask(op & 31) || !ask_rules_path(number, p->mount ? NAME : OWN, op))
 		return 0;
 	first = p->asked.denials[0];
 	second = p->asked.denials[1];
@@ -163,29 +165,16 @@ __noinline int judge_use(__u32 number, __u32 op, __u32 why)
 }
 
 /* Judges all that has to be allowed with what happens to it. */
-__noinline int judge_uses(__u32 number)
+static __always_inline void judge_uses(struct place *p)
 {
-	struct place *p = bpf_map_lookup_elem(&places, &number);
-	__u32 why;
+	__u32 why = p->is_replaced ? ACCESS_REPLACES : ACCESS_RENAMES;
 
-	if (!p)
-		return 0;
-	why = p->is_replaced ? ACCESS_REPLACES : ACCESS_RENAMES;
-	for (__u32 op = OP_EXEC; op <= OP_UNIX_CONNECT; op++) {
-		if (p->uses & USE(op) && !p->answer.rule)
-			judge_use(number, op, why);
-	}
-	if (p->uses & USE(OP_ABOVE) && !p->answer.rule)
-		judge_use(number, OP_ABOVE, why);
-	return 0;
-}
-
-static __always_inline void judge_uses_of(struct place *p)
-{
 	if (!p->uses)
 		return;
 	p->has_target = !p->is_replaced && !write_name(p->number, TARGET);
-	judge_uses(p->number);
+	ROLLED for (__u32 op = OP_EXEC; op <= OP_UNIX_CONNECT; op++)
+		judge_use(p->number, op, why);
+	judge_use(p->number, OP_ABOVE, why);
 }
 
 /* Judges by the name that place->mount gives, and goes on to an older one. false: there is none, or a rule denies it. */
@@ -200,7 +189,7 @@ static __always_inline bool judge_by_mount(__u32 number)
 	if (gives_names(p, mount) && !write_name(number, NAME)) {
 		judge_use(number, p->op, ACCESS_OTHER_NAME);
 		if (!p->answer.rule)
-			judge_uses_of(p);
+			judge_uses(p);
 		if (p->answer.rule) {
 			p->answer.why |= ACCESS_OTHER_NAME;
 			return false;
@@ -236,26 +225,24 @@ static __always_inline void judge_by_other_names(struct place *p)
 		judging.more = judge_by_mount(p->number);
 }
 
-/* What obey() does not do: what rules deny because of the names that it has or would have. */
-static __always_inline void obey_by_names(struct place *p)
+/* What obey() does not do: what rules deny because of the names that it has or would have. Global, as in deed.h. */
+__noinline int obey_by_names(__u32 number)
 {
+	struct place *p = bpf_map_lookup_elem(&places, &number);
 	bool others;
 
-	if (p->answer.rule || !(rules & RULES_DENY_PATHS) || !(p->subject.workload.flags & WORKLOAD_PROTECTED))
-		return;
+	if (!p || p->answer.rule || !(rules & RULES_DENY_PATHS) || !(p->subject.workload.flags & WORKLOAD_PROTECTED))
+		return 0;
 	others = may_have_other_names(p);
 	if (!others && !p->uses)
-		return;
+		return 0;
 	if (bpf_ktime_get_ns() < paused_until || is_set_up(p)) {
 		p->answer.other = true;	/* the inode does not remember it: others will be asked */
-		return;
+		return 0;
 	}
-	if (p->uses) {
-		p->mount = NULL;
-		__builtin_memcpy(p->names[NAME].path, p->path.path, PATH_BYTES);
-		p->name_len[NAME] = p->name_len[OWN];
-		judge_uses_of(p);
-	}
+	p->mount = NULL;
+	judge_uses(p);
 	if (others && !p->answer.rule)
 		judge_by_other_names(p);
+	return 0;
 }

@@ -11,17 +11,15 @@
 
 #define ANCESTORS 16		/* of them names are asked about */
 
-/* The properties of an execution that are known at once. */
+/* The properties of an execution that do not hang on what a rule asks about it. */
 #define AT_ONCE (property(TRAIT_EXEC_MEMORY) | property(TRAIT_EXEC_UNLINKED) | property(TRAIT_EXEC_DETACHED))
 
-static __always_inline __u64 properties_at_once(struct place *p)
+static __always_inline __u64 properties_of_path(struct place *p)
 {
 	static const char memfd[] = "/memfd:";
 	__u8 facts = p->exec.path_facts;
 	__u64 properties = 0;
 
-	if (p->op != OP_EXEC)
-		return 0;
 	if (facts & PATH_UNLINKED)
 		properties |= property(TRAIT_EXEC_UNLINKED);
 	if (facts & PATH_DETACHED)
@@ -31,12 +29,15 @@ static __always_inline __u64 properties_at_once(struct place *p)
 	return properties;
 }
 
+/* What an execution is asked about as such, and what its actor is called by then: look_at_execution(). */
+#define EXECUTION_TRAITS (1 << TRAIT_ACTOR_NAME | 1 << TRAIT_EXEC_UPPER | 1 << TRAIT_EXEC_SOCKET)
+
 static __always_inline void begin_deed(struct place *p)
 {
 	struct deed *d = &p->deed;
 
-	d->asked = 0;
-	d->properties = properties_at_once(p);
+	d->asked = p->op == OP_EXEC ? EXECUTION_TRAITS : 0;
+	d->properties = p->op == OP_EXEC ? d->execution : 0;
 	d->denials.generation = p->asked.generation;
 	d->name.generation = p->asked.generation;
 }
@@ -103,18 +104,29 @@ static __always_inline void add_new_name(struct deed *d, const char *filename, _
 	add_name(d, TRAIT_ACTOR_NAME, &filename[d->begin & (PATH_BYTES - 1)], TASK_COMM_LEN);
 }
 
-
-static __always_inline void look_at_execution(struct place *p, __u32 ask)
+/*
+ * Finds the properties of an execution before rules are asked about it: next to it this costs nothing, and programs of
+ * other hooks need not have the code.
+ */
+__noinline int look_at_execution(__u32 number)
 {
-	struct file *file = p->file;	/* "p->" inside BPF_CORE_READ would be relocated too */
-	struct deed *d = &p->deed;
+	struct place *p = bpf_map_lookup_elem(&places, &number);
+	struct file *file;
+	struct deed *d;
 
-	if (ask & 1 << TRAIT_ACTOR_NAME)
-		add_new_name(d, p->exec.filename, p->exec.filename_len);
-	if (ask & 1 << TRAIT_EXEC_UPPER && is_upper(BPF_CORE_READ(file, f_inode)))
+	if (!p)
+		return 0;
+	file = p->file;		/* "p->" inside BPF_CORE_READ would be relocated too */
+	d = &p->deed;
+	d->properties = properties_of_path(p);
+	d->name.generation = p->asked.generation;
+	add_new_name(d, p->exec.filename, p->exec.filename_len);
+	if (is_upper(BPF_CORE_READ(file, f_inode)))
 		d->properties |= property(TRAIT_EXEC_UPPER);
-	if (ask & 1 << TRAIT_EXEC_SOCKET && talks_to_internet(p->task))
+	if (talks_to_internet(p->task))
 		d->properties |= property(TRAIT_EXEC_SOCKET);
+	d->execution = d->properties;
+	return 0;
 }
 
 /* Goes on to the parent of deed.ancestor; 0: there is none. */
@@ -149,9 +161,7 @@ __noinline int look_at_deed(__u32 number, __u32 ask)
 	d->asked |= ask;
 	if (ask & (1 << TRAIT_OUTSIDE_BASELINE | 1 << TRAIT_IN_BASELINE))
 		look_at_baseline(p);
-	if (p->op == OP_EXEC)
-		look_at_execution(p, ask);
-	else if (ask & 1 << TRAIT_ACTOR_NAME)
+	if (ask & 1 << TRAIT_ACTOR_NAME)
 		add_name(d, TRAIT_ACTOR_NAME, task->comm, TASK_COMM_LEN);
 	if (ask & 1 << TRAIT_ACTOR_FILE)
 		add_file(d, TRAIT_ACTOR_FILE, task, NAME_ASKED);
@@ -163,30 +173,43 @@ __noinline int look_at_deed(__u32 number, __u32 ask)
 	if (!(ask & 1 << TRAIT_ANCESTOR_NAME))
 		return 0;
 	d->ancestor = task;
-	for (int i = 0; i < ANCESTORS; i++) {
+	ROLLED for (int i = 0; i < ANCESTORS; i++) {
 		if (!look_at_ancestor(number))
 			break;
 	}
 	return 0;
 }
 
-/* Whether a deed is not what is denied, by those of its properties that are certain. */
-static __always_inline bool is_cleared(struct denial *d, __u64 properties, __u64 certain)
+/* All ones if x is 0, else 0: without a branch, of which the verifier would follow both ways. */
+static __always_inline __u64 if_zero(__u64 x)
+{
+	x |= -x;
+	barrier_var(x);
+	return (x >> 63) - 1;
+}
+
+/* What clears a deed of what is denied, of those of its properties that are certain. 0: it is not cleared. */
+static __always_inline __u64 cleared_by(struct denial *d, __u64 properties, __u64 certain)
 {
 	return ((d->require & ~properties) | (d->forbid & properties)) & certain;
 }
 
 #define OPEN (1U << 30)		/* beside traits, so that it is not 0 where denials hang on none */
 
-/* The traits that denials hang on of which the deed is not cleared yet; 0: it is cleared of all. */
+/*
+ * The traits that denials hang on of which the deed is not cleared yet; 0: it is cleared of all. deed.rule is that of the first
+ * of these denials; it holds once none of the traits is left to be looked at.
+ */
 __noinline __u32 open_traits(__u32 number, __u64 certain)
 {
 	struct place *p = bpf_map_lookup_elem(&places, &number);
+	__u64 ask = 0, rule = 0, counts;
 	struct denials *denials;
-	__u32 ask = 0;
+	struct deed *deed;
 
 	if (!p)
 		return 0;
+	deed = &p->deed;
 	denials = bpf_map_lookup_elem(&rule_denials, &p->deed.denials);
 	if (!denials)
 		return 0;	/* somebody else took the place */
@@ -195,36 +218,13 @@ __noinline __u32 open_traits(__u32 number, __u64 certain)
 
 		if (!d->rule)
 			break;
-		if (!is_cleared(d, p->deed.properties, certain))
-			ask |= d->ask | OPEN;
+		counts = if_zero(cleared_by(d, deed->properties, certain));
+		ask |= (d->ask | OPEN) & counts;
+		rule |= d->rule & counts & if_zero(rule);
 	}
-	p->deed.actor = denials->actor;
+	deed->actor = denials->actor;
+	deed->rule = rule;
 	return ask;
-}
-
-/* Denies by those denials of which the deed is not cleared: the first tells the rule, and any may kill. */
-__noinline int convict(__u32 number)
-{
-	struct place *p = bpf_map_lookup_elem(&places, &number);
-	struct denials *denials;
-
-	if (!p)
-		return 0;
-	denials = bpf_map_lookup_elem(&rule_denials, &p->deed.denials);
-	if (!denials)
-		return 0;	/* as above */
-	for (int i = 0; i < DENIALS; i++) {
-		struct denial *d = &denials->of[i];
-
-		if (!d->rule)
-			break;
-		if (is_cleared(d, p->deed.properties, ~0ULL))
-			continue;
-		p->answer.kill |= d->ask >> 31;
-		if (!p->answer.rule)
-			p->answer.rule = d->rule;
-	}
-	return 0;
 }
 
 #define ACTOR_TRAITS (1 << TRAIT_ACTOR_NAME | 1 << TRAIT_ACTOR_FILE)
@@ -241,8 +241,8 @@ __noinline int judge(__u32 number, __u32 index)
 	__u64 certain = AT_ONCE;
 	__u32 ask;
 
-	if (!p)
-		return 0;
+	if (!p || !index)
+		return 0;	/* 0: none */
 	p->deed.denials.index = index;
 	ask = open_traits(number, certain);
 	certain |= p->deed.actor;
@@ -255,10 +255,15 @@ __noinline int judge(__u32 number, __u32 index)
 		look_at_deed(number, ask & OTHER_TRAITS);
 		ask = open_traits(number, certain);
 	}
-	if (ask & PARENT_TRAITS)
+	if (ask & PARENT_TRAITS) {
 		look_at_deed(number, ask & PARENT_TRAITS);
-	if (ask)
-		convict(number);
+		ask = open_traits(number, ~0ULL);
+	}
+	if (!ask)
+		return 0;
+	p->answer.kill |= ask >> 31;
+	if (!p->answer.rule)
+		p->answer.rule = p->deed.rule;
 	return 0;
 }
 
@@ -266,8 +271,6 @@ __noinline int judge(__u32 number, __u32 index)
 static __always_inline void judge_all(struct place *p)
 {
 	begin_deed(p);
-	for (int i = 0; i < WISHES; i++) {
-		if (p->asked.denials[i])
-			judge(p->number, p->asked.denials[i]);
-	}
+	ROLLED for (int i = 0; i < WISHES; i++)
+		judge(p->number, p->asked.denials[i]);
 }

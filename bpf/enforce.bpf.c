@@ -99,10 +99,27 @@ static __always_inline void ask_exec(struct place *p)
 static __always_inline int decide_exec(struct place *p)
 {
 	ask_exec(p);
-	decide_path(p);
+	decide_path(p, true);
 	if (p->answer.news)
 		tell_exec(p);
 	return verdict_of(&p->answer);
+}
+
+/* Describes the execution of a place, and decides about it. Global, as in deed.h. */
+__noinline int check_described(__u32 number)
+{
+	struct place *p = bpf_map_lookup_elem(&places, &number);
+	struct linux_binprm *bprm;
+	int verdict;
+
+	if (!p)
+		return VERDICT_UNPROVEN;
+	bprm = p->bprm;		/* "p->" inside BPF_CORE_READ would be relocated too */
+	p->file = BPF_CORE_READ(bprm, file);
+	describe_exec(&p->exec, &p->walk, p->task, bprm);
+	verdict = decide_exec(p);
+	leave_place(p);
+	return verdict;
 }
 
 /* Asks about an execution. */
@@ -110,18 +127,14 @@ static __always_inline int question_exec(struct linux_binprm *bprm, __u8 hook, s
 {
 	__u64 who = bpf_get_current_pid_tgid();
 	struct place *p;
-	int verdict;
 
 	if (!is_asked(s, OP_EXEC))
 		return VERDICT_ALLOW;	/* allow: not ours to hold */
 	p = begin_question(s, OP_EXEC, hook, who);
 	if (!p)
 		return VERDICT_UNPROVEN;
-	p->file = BPF_CORE_READ(bprm, file);
-	describe_exec(&p->exec, &p->walk, p->task, bprm);
-	verdict = decide_exec(p);
-	leave_place(p);
-	return verdict;
+	p->bprm = bprm;
+	return check_described(p->number);
 }
 
 /* A runtime that is denied the container's program goes on as a runtime: it has to tell its parent. */

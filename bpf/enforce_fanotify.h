@@ -50,9 +50,7 @@ static __always_inline bool is_refused(struct place *p)
 {
 	bool ruled = is_ruled(p, rules);
 
-	p->path.workload = p->subject.workload.id;
-	p->path.generation = p->subject.workload.generation;
-	p->path.operation = p->op;
+	begin_key(p);
 	p->exact = false;
 	if (!p->nameless && (bpf_map_lookup_elem(&path_entries, &p->path) || find_path_pattern(p)))
 		return false;
@@ -60,8 +58,7 @@ static __always_inline bool is_refused(struct place *p)
 		return true;
 	p->name_len[OWN] = p->access.path_len;
 	ask_rules_path(p->number, OWN, p->op);
-	p->path.workload = p->subject.workload.id;
-	p->path.generation = p->subject.workload.generation;
+	look_at_execution(p->number);
 	obey(p);
 	return !p->answer.rule;
 }

@@ -134,13 +134,14 @@ static __always_inline void write_path(struct place *p)
 
 static __always_inline void refuse_path(struct place *p)
 {
-	p->path.workload = p->subject.workload.id;
-	p->path.generation = p->subject.workload.generation;
-	p->path.operation = p->op;
+	begin_key(p);
 	refuse(p, &told_paths, &p->path);
 }
 
-/* Decides about the question of a place about place->dentry. Global, as in deed.h. */
+/*
+ * Decides about the question of a place about place->dentry; NULL: about place->path, which is the name of something that is
+ * in no tree. Global, as in deed.h.
+ */
 __noinline int check_path(__u32 number)
 {
 	struct place *p = bpf_map_lookup_elem(&places, &number);
@@ -148,34 +149,20 @@ __noinline int check_path(__u32 number)
 
 	if (!p)
 		return VERDICT_UNPROVEN;
-	write_path(p);
+	if (p->dentry)
+		write_path(p);
+	else
+		p->access.path_facts = 0;
 	if (p->guarded)
 		refuse_path(p);
 	else
-		decide_path(p);
+		decide_path(p, false);
 	if (p->answer.news)
 		tell_path(p);
 	verdict = verdict_of(&p->answer);
 	/* In proc, the name depends on who looks; and who may do it by another name may be anybody. */
 	if (p->answer.known && !p->answer.other && !p->access.path_facts && !p->walk.proc_root)
 		verdict |= VERDICT_KNOWN;
-	leave_place(p);
-	return verdict;
-}
-
-/* The same about place->path, which is the name of something that is in no tree. */
-__noinline int check_name(__u32 number)
-{
-	struct place *p = bpf_map_lookup_elem(&places, &number);
-	int verdict;
-
-	if (!p)
-		return VERDICT_UNPROVEN;
-	p->access.path_facts = 0;
-	decide_path(p);
-	if (p->answer.news)
-		tell_path(p);
-	verdict = verdict_of(&p->answer);
 	leave_place(p);
 	return verdict;
 }

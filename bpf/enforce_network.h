@@ -272,7 +272,7 @@ static __always_inline int ask_abstract(struct subject *s, __u8 hook, enum opera
 		count_lost(FAULT_READ);
 	p->path.path[0] = '@';
 	p->access.path_len = len;
-	return check_name(p->number);
+	return check_path(p->number);
 }
 
 /* A Unix socket: by its path in the tree, or by its abstract name with '@' before it. */

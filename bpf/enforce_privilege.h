@@ -202,7 +202,7 @@ static __always_inline int on_task_alloc(__u8 hook, unsigned long clone_flags)
 	__builtin_memset(p->path.path, 0, PATH_BYTES);
 	__builtin_memcpy(p->path.path, name, sizeof(name));
 	p->access.path_len = sizeof(name) - 1;
-	return result(check_name(p->number), &subject);
+	return result(check_path(p->number), &subject);
 }
 
 ENFORCE(task_alloc, clone_flags, struct task_struct *task, unsigned long clone_flags)

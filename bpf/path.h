@@ -198,12 +198,11 @@ static __always_inline void walk_begin(struct walk *w, struct dentry *dentry, st
 		w->facts = PATH_UNLINKED;
 }
 
-/* Walks, and writes the path to out[PATH_BYTES]. Returns its length. */
+/* Walks, and writes the path to out[PATH_BYTES], which has to be empty. Returns its length. */
 static __always_inline __u32 walk_to(struct walk *w, char *out, __u8 *facts)
 {
 	__u32 len;
 
-	__builtin_memset(out, 0, PATH_BYTES);
 	if (walk_all(w) != STEP_DONE)
 		w->facts |= PATH_TRUNCATED;
 	if (w->begin == WALK_BYTES - 1) {
@@ -230,6 +229,7 @@ static __always_inline __u32 walk_to(struct walk *w, char *out, __u8 *facts)
 static __always_inline __u32 resolve_path(struct walk *w, struct dentry *dentry, struct vfsmount *vfs,
 					  struct fs_struct *fs, char *out, __u8 *facts)
 {
+	__builtin_memset(out, 0, PATH_BYTES);
 	walk_begin(w, dentry, vfs, fs);
 	return walk_to(w, out, facts);
 }

@@ -147,7 +147,9 @@ struct asked {
 struct deed {
 	__u32 asked;			/* 1 << enum trait, those that were looked up */
 	__u64 properties;
+	__u64 execution;		/* the properties of an execution as such */
 	__u64 actor;			/* the properties that hang on what the actor is called */
+	__u32 rule;			/* that denies it: open_traits() */
 	struct task_struct *ancestor;
 	volatile __u32 begin;		/* of the last name */
 	struct denials_key denials;
@@ -208,7 +210,8 @@ struct place {
 	struct dentry *to;	/* of its new name */
 	__u32 uses;		/* 1 << enum operation, as what else its new name, or that it is replaced, counts: alias.h */
 	__u8 is_replaced;	/* 1: it gets no new name, something else gets its */
-	struct file *file;	/* of an execution */
+	struct linux_binprm *bprm;	/* of an execution */
+	struct file *file;
 	struct task_struct *task;	/* who does it: the current one, but for HOOK_FANOTIFY */
 
 	union {
@@ -318,6 +321,9 @@ static __always_inline struct tally *tally_of(__u32 workload)
 	return bpf_map_lookup_elem(&tallies, &workload);
 }
 
+/* Before a loop that calls: the kernel looks for the deepest stack behind each call that stands in a program. */
+#define ROLLED _Pragma("clang loop unroll(disable)")
+
 /* Always 0, which the verifier does not know. */
 volatile __u64 nothing;
 
@@ -368,9 +374,10 @@ static __always_inline bool has_executed(struct task_struct *task)
  * in the unit's cgroup already is a matter of chance.
  *
  * Init is also the parent of whatever a workload leaves behind, and the workload may execute init's file too.
- * But each execution opens the file anew: who has the same open file as init got it from init, by a fork.
+ * But each execution opens the file anew: who has the same open file as init got it from init, by a fork. Global, as in
+ * deed.h.
  */
-static __always_inline bool is_starting(void)
+__noinline int is_starting(void)
 {
 	struct task_struct *task = (void *)bpf_get_current_task(), *parent;
 
@@ -464,6 +471,14 @@ static __always_inline bool may_be_denied(struct asked *asked)
 	return asked->denials[0] | asked->denials[1] | asked->denials[2] | asked->denials[3];
 }
 
+/* Makes place->path the key of the baseline. */
+static __always_inline void begin_key(struct place *p)
+{
+	p->path.workload = p->subject.workload.id;
+	p->path.generation = p->subject.workload.generation;
+	p->path.operation = p->op;
+}
+
 static __always_inline void fill_path_pattern(struct place *p, struct path_key *key)
 {
 	struct path_pattern *pattern = &p->path_pattern;
@@ -525,6 +540,7 @@ __noinline int write_name(__u32 number, __u32 which)
 	task = p->task;
 	which &= NAMES - 1;
 	w = &p->walk;
+	__builtin_memset(p->names[which].path, 0, PATH_BYTES);
 	walk_begin(w, which == TARGET ? p->to : p->dentry, p->mount ?: p->mnt, BPF_CORE_READ(task, fs));
 	if (p->mount)
 		w->top = NULL;
@@ -550,6 +566,9 @@ __noinline int ask_rules_path(__u32 number, __u32 which, __u32 op)
 		return 0;
 	which &= NAMES - 1;
 	key = &p->names[which];
+	fill_suffix(&p->suffix, key->path, p->name_len[which]);
+	p->suffix.generation = p->asked.generation;
+	p->suffix.operation = op;
 	p->asked.denials[0] = 0;
 	p->asked.denials[1] = 0;
 	key->workload = 0;
@@ -561,23 +580,24 @@ __noinline int ask_rules_path(__u32 number, __u32 which, __u32 op)
 		wish = bpf_map_lookup_elem(&rule_prefixes, &p->path_pattern);
 	}
 	add_wish(p, 0, wish);
-	fill_suffix(&p->suffix, key->path, p->name_len[which]);
-	p->suffix.generation = p->asked.generation;
-	p->suffix.operation = op;
 	add_wish(p, 1, bpf_map_lookup_elem(&rule_suffixes, &p->suffix));
 	return may_be_denied(&p->asked);
 }
 
-/* A number is a prefix of its bits. Protocol and port are each given or any. */
-static __always_inline void ask_rules_fact(struct place *p)
+/* A number is a prefix of its bits. Protocol and port are each given or any. Global, as in deed.h. */
+__noinline int ask_rules_fact(__u32 number)
 {
-	struct address_pattern *pattern = &p->address_pattern;
+	struct place *p = bpf_map_lookup_elem(&places, &number);
+	struct address_pattern *pattern;
 
+	if (!p)
+		return 0;
+	pattern = &p->address_pattern;
 	fill_address_pattern(p, 0, p->asked.generation);
 	if (p->op >= OP_SOCKET && p->op != OP_ACCEPT) {
 		pattern->value = bpf_htonl(pattern->value);
 		add_wish(p, 0, bpf_map_lookup_elem(&rule_facts, pattern));
-		return;
+		return 0;
 	}
 	add_wish(p, 0, bpf_map_lookup_elem(&rule_facts, pattern));
 	pattern->value &= 0xffff0000;
@@ -586,6 +606,7 @@ static __always_inline void ask_rules_fact(struct place *p)
 	add_wish(p, 2, bpf_map_lookup_elem(&rule_facts, pattern));
 	pattern->value = 0;
 	add_wish(p, 3, bpf_map_lookup_elem(&rule_facts, pattern));
+	return 0;
 }
 
 #include "deed.h"
@@ -692,16 +713,13 @@ static __always_inline bool is_ruled(struct place *p, __u64 asking)
 	return asking & rule_bit(p->op) && p->subject.workload.id;
 }
 
-/* Decides about an operation on a path, which stands in place->path. */
-static __always_inline void decide_path(struct place *p)
+/* Decides about an operation on a path, which stands in place->path; execution: a constant, whether it is one. */
+static __always_inline void decide_path(struct place *p, bool execution)
 {
-	struct workload *w = &p->subject.workload;
 	struct path_key *key = &p->path;
 	struct entry *entry = NULL;
 
-	key->workload = w->id;
-	key->generation = w->generation;
-	key->operation = p->op;
+	begin_key(p);
 	if (p->held && !p->nameless)
 		entry = bpf_map_lookup_elem(&path_entries, key);
 	p->exact = entry != NULL;
@@ -709,13 +727,14 @@ static __always_inline void decide_path(struct place *p)
 		if (!entry || !recall_wish(p, entry)) {
 			p->name_len[OWN] = p->access.path_len;
 			ask_rules_path(p->number, OWN, p->op);
-			key->workload = w->id;
-			key->generation = w->generation;
 			if (entry)
 				remember_wish(p, entry);
 		}
+		if (execution && p->subject.workload.flags & WORKLOAD_PROTECTED)
+			look_at_execution(p->number);
 		obey(p);
-		obey_by_names(p);
+		obey_by_names(p->number);
+		begin_key(p);	/* rules were asked by it */
 	}
 	if (p->held && !p->nameless && !entry)
 		entry = find_path_pattern(p);
@@ -738,7 +757,7 @@ static __always_inline void decide_fact(struct place *p)
 	p->exact = entry != NULL;
 	if (is_ruled(p, rules)) {
 		if (!entry || !recall_wish(p, entry)) {
-			ask_rules_fact(p);
+			ask_rules_fact(p->number);
 			if (entry)
 				remember_wish(p, entry);
 		}
@@ -750,12 +769,18 @@ static __always_inline void decide_fact(struct place *p)
 	conclude(p, &key->operation, sizeof(*key) - __builtin_offsetof(struct fact_key, operation));
 }
 
-static __always_inline void tell_access(struct place *p)
+/* Global, as in deed.h. */
+__noinline int tell_access(__u32 number)
 {
+	struct place *p = bpf_map_lookup_elem(&places, &number);
 	struct task_struct *task = (void *)bpf_get_current_task();
-	struct access_event *e = &p->access;
-	__u32 bytes = ACCESS_FIXED_BYTES + (e->path_len & (PATH_BYTES - 1)) + (e->said_len & (PATH_BYTES - 1));
+	struct access_event *e;
+	__u32 bytes;
 
+	if (!p)
+		return 0;
+	e = &p->access;
+	bytes = ACCESS_FIXED_BYTES + (e->path_len & (PATH_BYTES - 1)) + (e->said_len & (PATH_BYTES - 1));
 	e->header = (struct event_header){
 		.ktime_ns = bpf_ktime_get_ns(), .cgroup_id = p->subject.cgroup_id,
 		.tgid = p->who >> 32, .tid = (__u32)p->who, .workload = p->subject.workload.id,
@@ -771,6 +796,7 @@ static __always_inline void tell_access(struct place *p)
 	bpf_core_read_str(e->comm, sizeof(e->comm), &task->comm);
 	if (bpf_ringbuf_output(&events, e, bytes, BPF_RB_FORCE_WAKEUP))
 		count_lost(EVENT_ACCESS);
+	return 0;
 }
 
 /* What the caller called the file that it opens, NULL if nothing is opened by name. */
@@ -800,16 +826,19 @@ static __always_inline void add_said(struct place *p)
 
 static __always_inline void tell_path(struct place *p)
 {
-	__builtin_memcpy(p->access.path, p->path.path, PATH_BYTES);
+	__u32 which = OWN;
+
 	if (p->answer.why & ACCESS_OTHER_NAME) {
-		__builtin_memcpy(p->access.path, p->names[NAME].path, PATH_BYTES);
+		which = NAME;
 		p->access.path_len = p->name_len[NAME];
 		p->access.path_facts = 0;
 	}
+	which = forgotten(which) & (NAMES - 1);
+	__builtin_memcpy(p->access.path, p->names[which].path, PATH_BYTES);
 	__builtin_memset(p->access.address, 0, sizeof(p->access.address));
 	p->access.value = 0;
 	add_said(p);
-	tell_access(p);
+	tell_access(p->number);
 }
 
 static __always_inline void tell_fact(struct place *p)
@@ -820,7 +849,7 @@ static __always_inline void tell_fact(struct place *p)
 	p->access.path_facts = 0;
 	p->access.detail = p->detail;
 	p->access.said_len = 0;
-	tell_access(p);
+	tell_access(p->number);
 }
 
 /* What checks return: an enum verdict, or one of these. */

@@ -209,6 +209,58 @@ static __always_inline void report_cgroup(__u64 id, const char *path, struct wor
 		count_lost(EVENT_CGROUP);
 }
 
+/* What a cgroup is that has the name of a container, until the agent has read of it: WORKLOAD_*. */
+const volatile __u32 container_flags;
+
+#define CONTAINER_ID_BYTES 64
+
+static __always_inline bool is_hex(char c)
+{
+	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+}
+
+/* Whether a text stands before a place in a path. */
+static __always_inline bool has_before(const char *path, long place, const char *text, __u32 len)
+{
+	__u32 i;
+
+	if (place < len)
+		return false;
+	for (i = 0; i < len; i++)
+		if (path[(place - len + i) & (PATH_BYTES - 1)] != text[i])
+			return false;
+	return true;
+}
+
+/*
+ * Whether the last part of a path is the name of a container, as pkg/workload tells it: 64 digits, behind something
+ * with "-" or ":" or nothing, before ".scope" or nothing. A monitor of Podman has such a name too.
+ */
+static __always_inline bool names_container(const char *path)
+{
+	struct cgroup_event *e;
+	__u32 zero = 0, begin, i;
+	char before;
+	long len;
+
+	e = bpf_map_lookup_elem(&cgroup_events, &zero);
+	if (!e)
+		return false;
+	len = bpf_probe_read_kernel_str(e->path, sizeof(e->path), path) - 1;
+	if (has_before(e->path, len, ".scope", 6))
+		len -= 6;
+	if (len <= CONTAINER_ID_BYTES)
+		return false;
+	begin = len - CONTAINER_ID_BYTES;
+	for (i = 0; i < CONTAINER_ID_BYTES; i++)
+		if (!is_hex(e->path[(begin + i) & (PATH_BYTES - 1)]))
+			return false;
+	before = e->path[(begin - 1) & (PATH_BYTES - 1)];
+	if (before != '-' && before != ':')
+		return before == '/';
+	return !has_before(e->path, begin - 1, "conmon", 6);
+}
+
 struct cgroup_path {
 	char bytes[PATH_BYTES];	/* NUL padded */
 };
@@ -242,6 +294,8 @@ static __always_inline bool find_workload(struct cgroup *cgroup, const char *pat
 		return false;
 	*w = *known;
 	w->flags |= WORKLOAD_INHERITED;
+	if (container_flags && names_container(path))
+		w->flags |= container_flags;
 	return true;
 }
 

@@ -200,6 +200,7 @@ func (f *configFlags) load(cmd *cobra.Command) (agent.Config, error) {
 		"state-dir":         {&c.StateDir, &f.c.StateDir},
 		"socket":            {&c.Socket, &f.c.Socket},
 		"pin-dir":           {&c.PinDir, &f.c.PinDir},
+		"readiness":         {&c.Readiness, &f.c.Readiness},
 		"on-stop":           {&c.OnStop, &f.c.OnStop},
 		"alerts":            {&c.Alerts, &f.c.Alerts},
 		"trust-domain":      {&c.TrustDomain, &f.c.TrustDomain},

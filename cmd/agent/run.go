@@ -61,6 +61,8 @@ defaults and ranges, stand in the agent.yaml that is shipped.`,
 	fs.StringVar(&f.c.OnStop, "on-stop", "", "keep or release: what becomes of enforcement when the agent is told to stop; one that fails keeps it (default keep)")
 	fs.IntVar(&f.denyBudget, "deny-budget", 60, "denials a minute in one dimension of a workload before it is only audited, 0 or more; 0: no limit")
 	fs.IntVar(&f.crashBudget, "crash-budget", 3, "crashes within ten minutes, each after a denial, at which a workload is only audited, 0 or more; 0: they do not count")
+	fs.StringVar(&f.c.Readiness, "readiness", "", "on or off: ask systemd or Kubernetes about a workload that was denied something, and only audit one that is not ready any more (default on)")
+	cli.Choice(cmd, "readiness", "on", "off")
 	fs.StringVar(&f.c.Alerts, "alerts", "", "also write alerts as lines to `FILE`; - is standard output")
 	fs.StringVar(&f.c.AlertsFormat, "alerts-format", "", "json or text, Falco's line: of --alerts and --alerts-syslog (default json)")
 	cli.Choice(cmd, "alerts-format", "json", "text")

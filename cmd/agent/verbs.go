@@ -199,6 +199,11 @@ func printResponses(w io.Writer, s agent.Status) {
 		fmt.Fprintf(w, ", %d waiting", s.Responses.Waiting)
 	}
 	fmt.Fprintln(w)
+	if s.Readiness.On {
+		fmt.Fprintf(w, "readiness: asked after denials, %d looks\n", s.Readiness.Looks)
+	} else {
+		fmt.Fprintln(w, "readiness: not asked")
+	}
 	for _, q := range s.Quarantined {
 		until := "until it is released"
 		if !q.Until.IsZero() {
@@ -230,6 +235,9 @@ func printWorkloads(w io.Writer, s agent.Status) error {
 		}
 		if len(m.Softened) > 0 {
 			notes = append(notes, fmt.Sprintf("%s: audited only, not enforced: %s", name, strings.Join(m.Softened, ", ")))
+		}
+		if m.Readiness != "" {
+			notes = append(notes, fmt.Sprintf("%s: denied something lately; whether it is ready: %s", name, cli.Printable(m.Readiness)))
 		}
 		if len(m.Unfit) > 0 {
 			notes = append(notes, fmt.Sprintf("%s: the kernel has not got all of its baseline: %s", name, strings.Join(m.Unfit, ", ")))

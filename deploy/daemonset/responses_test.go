@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -11,9 +12,19 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// What responses need is what is written down, and no more.
-func TestResponsesRights(t *testing.T) {
-	text, err := os.ReadFile("responses.yaml")
+// What the agent may ask of the API server is what is written down, and no more.
+func TestRights(t *testing.T) {
+	for file, want := range map[string]string{
+		"responses.yaml": "[{[] [pods/eviction] [create]} {[] [pods] [delete]}]",
+		"readiness.yaml": "[{[] [pods] [get]}]",
+	} {
+		t.Run(file, func(t *testing.T) { checkRights(t, file, want) })
+	}
+}
+
+func checkRights(t *testing.T, file, want string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +49,7 @@ func TestResponsesRights(t *testing.T) {
 	if err := dec.Decode(&binding); err != nil {
 		t.Fatal(err)
 	}
-	if got := fmt.Sprint(role.Rules); got != "[{[] [pods/eviction] [create]} {[] [pods] [delete]}]" {
+	if got := fmt.Sprint(role.Rules); got != want {
 		t.Error(got)
 	}
 	account := read(t)["ServiceAccount"].Metadata
@@ -48,18 +59,35 @@ func TestResponsesRights(t *testing.T) {
 	}
 }
 
-// The patch changes what it has to, and repeats what it replaces.
-func TestResponsesPatch(t *testing.T) {
-	text, err := os.ReadFile("responses-patch.yaml")
+// The patch for readiness gives the pod a token, and changes nothing else.
+func TestReadinessPatch(t *testing.T) {
+	patch := readPatch(t, "readiness-patch.yaml")
+	if token := patch.Spec.Template.Spec.AutomountServiceAccountToken; token == nil || !*token {
+		t.Error("the pod gets no token for the API")
+	}
+	patch.Spec.Template.Spec.AutomountServiceAccountToken = nil
+	if !reflect.DeepEqual(patch, object{}) {
+		t.Errorf("it changes more: %+v", patch)
+	}
+}
+
+func readPatch(t *testing.T, file string) (patch object) {
+	t.Helper()
+	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
 	dec := yaml.NewDecoder(bytes.NewReader(text))
 	dec.KnownFields(true)
-	var patch object
 	if err := dec.Decode(&patch); err != nil {
 		t.Fatal(err)
 	}
+	return patch
+}
+
+// The patch changes what it has to, and repeats what it replaces.
+func TestResponsesPatch(t *testing.T) {
+	patch := readPatch(t, "responses-patch.yaml")
 	before, after := read(t)["DaemonSet"].Spec.Template.Spec, patch.Spec.Template.Spec
 	if token := after.AutomountServiceAccountToken; token == nil || !*token {
 		t.Error("the pod gets no token for the API")

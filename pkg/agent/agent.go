@@ -56,6 +56,7 @@ type Agent struct {
 	stream        *stream
 	pause         pauser
 	responder     responder
+	readiness     readinessWatch
 	pins          *sensor.Pins   // nil: enforcement ends with the agent
 	unpinned      string         // why
 	own           detect.Subject // the workload that the agent is of
@@ -134,6 +135,12 @@ func (a *Agent) openKernel() error {
 		return err
 	}
 	cfg.RingBytes, cfg.Log = a.cfg.RingBytes, a.cfg.Log
+	cgroups, err := a.host.Cgroups()
+	if err != nil {
+		return err
+	}
+	a.own = a.host.Own(cgroups)
+	cfg.ContainerFlags = newContainerFlags(a.own, a.cfg.Protect)
 	if a.kernel, err = openKernel(cfg, enforce.Config{
 		Strength: strength, Dimensions: a.cfg.dimensions(), Cgroups: a.host.NetworkCgroups(), PathEntries: uint32(a.cfg.BaselinePaths),
 	}, a.cfg.Log); err != nil {
@@ -167,7 +174,6 @@ func (a *Agent) openRegistry() error {
 	if err != nil {
 		return err
 	}
-	a.own = a.host.Own(cgroups)
 	var means enforcer
 	if a.kernel.enforcer != nil {
 		means = a.kernel.enforcer
@@ -183,7 +189,7 @@ func (a *Agent) openRegistry() error {
 	for _, cg := range cgroups {
 		a.seed(cg)
 	}
-	return nil
+	return a.expectUnits()
 }
 
 // seed takes what already runs in a cgroup into the process table and the baseline.
@@ -225,6 +231,9 @@ func (a *Agent) Run(outer context.Context) error {
 	group.Go(func() error { return a.expireBaselines(ctx) })
 	if a.kernel.enforcer != nil {
 		group.Go(func() error { return a.watchBreakGlass(ctx) })
+		if a.cfg.Readiness == on {
+			group.Go(func() error { return a.watchReadiness(ctx) })
+		}
 	}
 	group.Go(func() error { return a.watchQuarantines(ctx) })
 	for range responders {

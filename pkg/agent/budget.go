@@ -45,7 +45,7 @@ func (r *registry) Denied(id uint32, d event.Dimension, at time.Time, n int) (de
 	if m == nil || m.subject.Mode != event.Enforce {
 		return 0, false
 	}
-	m.crashes.denied[d] = at
+	m.denials.note(d, at)
 	if !m.budget.note(d, at, n, r.Budget) || m.profile.SteppedDown().Has(d) {
 		return 0, false
 	}

@@ -36,6 +36,10 @@ type Config struct {
 	// started after the last and was denied something, the dimensions of these denials are only audited, until
 	// its mode is set again. 0: crashes do not count. Default: 3.
 	CrashBudget *int `yaml:"crash_budget"`
+	// Readiness says whether systemd, or the Kubernetes API server, is asked about a workload that was denied something: one
+	// that was ready, and within two minutes of a denial is not any more for ten seconds, is only audited in the dimensions of
+	// these denials, until its mode is set again. on or off. Default: on.
+	Readiness string `yaml:"readiness"`
 	// Strength of enforcement: auto, lsm, fmod_ret, signal; fanotify, with which executions wait for the agent; or cgroup,
 	// which holds the network alone. Default: auto, the strongest there is but those two.
 	Strength string `yaml:"strength"`
@@ -69,7 +73,7 @@ type Config struct {
 	// QuarantineLimit is for how long a workload stays quarantined unless it is released, as 90s, 30m or 1h. 0: until it is
 	// released. Default: 1h.
 	QuarantineLimit string `yaml:"quarantine_limit"`
-	// DBusSocket is the system bus, on which systemd is asked to stop or restart a unit.
+	// DBusSocket is the system bus, on which systemd is asked whether a unit is ready, and to stop or restart one.
 	// Default: /run/dbus/system_bus_socket.
 	DBusSocket string `yaml:"dbus_socket"`
 	// Alerts is a file that also gets every alert as one JSON line; "-" is standard output.
@@ -162,7 +166,7 @@ func (c *Config) Complete() error {
 	for value, fallback := range map[*string]string{
 		&c.Mode: "learn", &c.Strength: "auto", &c.RuleMatching: rule.All.String(), &c.OnStop: onStopKeep,
 		&c.AlertsFormat: alert.JSON.String(), &c.Priority: "debug", &c.BreakGlass: DefaultBreakGlass, &c.TrustDomain: "plumbline.local",
-		&c.Responses: responsesOff, &c.QuarantineLimit: "1h", &c.NameInterval: "1m", &c.DBusSocket: "/run/dbus/system_bus_socket",
+		&c.Responses: off, &c.Readiness: on, &c.QuarantineLimit: "1h", &c.NameInterval: "1m", &c.DBusSocket: "/run/dbus/system_bus_socket",
 		&c.ControlPlane.Tenant: "default", &c.ControlPlane.Cluster: "default",
 	} {
 		if *value == "" {

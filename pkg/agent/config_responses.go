@@ -6,15 +6,18 @@ import (
 	"time"
 )
 
-// What the configuration says of responses.
+// What the configuration says of responses, and of readiness.
 const (
-	responsesOn  = "on"
-	responsesOff = "off"
+	on  = "on"
+	off = "off"
 )
 
 func (c *Config) checkResponses() error {
-	if c.Responses != responsesOn && c.Responses != responsesOff {
-		return fmt.Errorf("check responses: unknown %q: want %s or %s", c.Responses, responsesOn, responsesOff)
+	if c.Responses != on && c.Responses != off {
+		return fmt.Errorf("check responses: unknown %q: want %s or %s", c.Responses, on, off)
+	}
+	if c.Readiness != on && c.Readiness != off {
+		return fmt.Errorf("check readiness: unknown %q: want %s or %s", c.Readiness, on, off)
 	}
 	if c.ResponsesPerNode < 1 {
 		return fmt.Errorf("check responses_per_node: %d is less than 1", c.ResponsesPerNode)

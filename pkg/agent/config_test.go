@@ -56,6 +56,7 @@ func TestConfigChecks(t *testing.T) {
 		"ring":       {Config{RingBytes: 100000}, "not a power of two"},
 		"paths":      {Config{BaselinePaths: 5}, "check baseline_paths: 5 is not from 1024 to 16777216"},
 		"responses":  {Config{Responses: "yes"}, `check responses: unknown "yes": want on or off`},
+		"readiness":  {Config{Readiness: "yes"}, `check readiness: unknown "yes": want on or off`},
 		"per node":   {Config{ResponsesPerNode: -1}, "check responses_per_node: -1 is less than 1"},
 		"limit":      {Config{QuarantineLimit: "-1h"}, `check quarantine_limit: "-1h" is no time like 90s, 30m or 1h`},
 		"limit, day": {Config{QuarantineLimit: "1d"}, `check quarantine_limit: "1d" is no time`},
@@ -109,18 +110,18 @@ func TestEmptyConfigIsAllDefaults(t *testing.T) {
 	if c.Responses != "off" || c.ResponsesPerNode != 3 || c.quarantineLimit() != time.Hour {
 		t.Errorf("responses by default: %s, %d, %s", c.Responses, c.ResponsesPerNode, c.quarantineLimit())
 	}
-	if c.Mode != "learn" || c.Strength != "auto" || c.Node == "" || c.RingBytes != 4<<20 {
+	if c.Mode != "learn" || c.Readiness != "on" || c.Strength != "auto" || c.Node == "" || c.RingBytes != 4<<20 {
 		t.Errorf("defaults: %+v", c)
 	}
 }
 
 // What YAML takes for booleans and numbers is meant here.
 func TestResponsesAsWritten(t *testing.T) {
-	c, err := parseConfig("agent.yaml", []byte("responses: on\nquarantine_limit: 0\n"))
+	c, err := parseConfig("agent.yaml", []byte("responses: on\nreadiness: off\nquarantine_limit: 0\n"))
 	if err == nil {
 		err = c.Complete()
 	}
-	if err != nil || c.Responses != "on" || c.quarantineLimit() != 0 {
+	if err != nil || c.Responses != "on" || c.Readiness != "off" || c.quarantineLimit() != 0 {
 		t.Errorf("%+v, %v", c, err)
 	}
 }

@@ -20,9 +20,8 @@ const (
 // and again, and ends each time after it was denied something, is out of order because of us, however few
 // the denials are.
 type crashes struct {
-	denied [event.DimCount]time.Time // when a denial was told last
-	ends   []time.Time               // within the window, oldest first
-	begin  time.Time                 // start of the first of them
+	ends  []time.Time // within the window, oldest first
+	begin time.Time   // start of the first of them
 }
 
 // crash is the end of a main process that was not asked to end.
@@ -30,11 +29,11 @@ type crash struct{ started, ended time.Time }
 
 // note counts a crash of a process that was started after the last one and was denied something, and lists
 // the dimensions of the denials once there are limit of them.
-func (c *crashes) note(p crash, limit int) event.Dimensions {
+func (c *crashes) note(p crash, d *denials, limit int) event.Dimensions {
 	if n := len(c.ends); n > 0 && p.started.Before(c.ends[n-1]) {
 		return 0 // it ended with that one
 	}
-	if c.since(p.started.Add(-tellAgain)) == 0 {
+	if d.since(p.started.Add(-tellAgain)) == 0 {
 		return 0
 	}
 	c.ends = slices.DeleteFunc(c.ends, func(end time.Time) bool { return p.ended.Sub(end) >= crashWindow })
@@ -45,18 +44,7 @@ func (c *crashes) note(p crash, limit int) event.Dimensions {
 	if limit == 0 || len(c.ends) < limit {
 		return 0
 	}
-	return c.since(c.begin.Add(-tellAgain))
-}
-
-// since lists the dimensions with a denial from then on.
-func (c *crashes) since(then time.Time) event.Dimensions {
-	var dims event.Dimensions
-	for d := range event.DimCount {
-		if at := c.denied[d]; !at.IsZero() && !at.Before(then) {
-			dims = dims.With(d)
-		}
-	}
-	return dims
+	return d.since(c.begin.Add(-tellAgain))
 }
 
 // isCrash tells an end that nobody asked for from a stop, of what may be a main process. 128 and the signal is
@@ -78,7 +66,7 @@ func (r *registry) Crashed(id uint32, p crash) (dims event.Dimensions, n int) {
 	if m == nil || m.subject.Mode != event.Enforce {
 		return 0, 0
 	}
-	dims = m.crashes.note(p, r.CrashBudget) &^ m.profile.SteppedDown()
+	dims = m.crashes.note(p, &m.denials, r.CrashBudget) &^ m.profile.SteppedDown()
 	if dims == 0 {
 		return 0, 0
 	}

@@ -7,8 +7,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/plumbline-io/plumbline/pkg/detect"
 	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/sensor"
+	"github.com/plumbline-io/plumbline/pkg/workload"
 )
 
 // ErrGuarded means that a machine depends on the workload too much to hold it to a baseline.
@@ -67,6 +69,18 @@ func (r *registry) checkEnforce(name string) error {
 
 // protectContainers among the patterns of protected workloads stands for every container.
 const protectContainers = "containers"
+
+// newContainerFlags are those of a container that the agent has not read of yet. Where the agent is in one itself there
+// are none: the next agent is another container, and must be able to load its programs before anybody has named it.
+func newContainerFlags(own detect.Subject, protect []string) (flags uint32) {
+	if own.Kind == string(workload.Container) {
+		return 0
+	}
+	if slices.Contains(protect, protectContainers) {
+		flags |= sensor.Protected
+	}
+	return flags | sensor.Container
+}
 
 // isProtected says whether rules that deny do so in a workload: if it is enforced, or the configuration
 // names it.

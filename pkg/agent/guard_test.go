@@ -98,6 +98,26 @@ func TestOwnWorkload(t *testing.T) {
 	}
 }
 
+// A new container is one from its first process on, and protected if all are; not where the agent is a container, whose
+// successor is a new one too.
+func TestNewContainers(t *testing.T) {
+	unit, pod := detect.Subject{Name: "plumbline-agent.service", Kind: "unit"}, detect.Subject{Name: "0123456789ab", Kind: "container"}
+	for name, tc := range map[string]struct {
+		own     detect.Subject
+		protect []string
+		want    uint32
+	}{
+		"a unit":                       {unit, nil, sensor.Container},
+		"nobody in scope":              {detect.Subject{}, []string{"web.*"}, sensor.Container},
+		"all containers are protected": {unit, []string{"web.*", "containers"}, sensor.Container | sensor.Protected},
+		"a container":                  {pod, []string{"containers"}, 0},
+	} {
+		if got := newContainerFlags(tc.own, tc.protect); got != tc.want {
+			t.Errorf("%s: %d, want %d", name, got, tc.want)
+		}
+	}
+}
+
 // states remembers what the kernel was told of each cgroup.
 type states map[uint64]sensor.WorkloadState
 

@@ -201,7 +201,8 @@ func (r *registry) switchTo(m *member, next *baseline.Profile, mode event.Mode) 
 	if generation != m.generation {
 		m.unfit = 0 // all of it was written
 	}
-	m.profile, m.generation, m.subject.Mode, m.budget, m.crashes = next, generation, mode, budget{}, crashes{}
+	m.profile, m.generation, m.subject.Mode = next, generation, mode
+	m.budget, m.crashes, m.denials, m.readiness = budget{}, crashes{}, denials{}, readiness{}
 	if err := r.setState(m, r.state(m)); err != nil {
 		*m = before
 		return errors.Join(err, r.setState(m, r.state(m)), r.sweep(m))

@@ -235,6 +235,7 @@ func (a *Agent) tellReleased(k Quarantine, reason string) {
 		if known, err := a.registry.Named(k.Workload); err == nil {
 			subject = known
 		}
+		a.registry.Excuse(k.Workload, time.Now())
 	}
 	a.cfg.Log.Warn("workload released", "workload", k.Workload, "reason", reason)
 	a.tell(notice{

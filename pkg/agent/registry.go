@@ -50,6 +50,8 @@ type member struct {
 	dirty      bool            // profile has changed since it was saved
 	budget     budget
 	crashes    crashes
+	denials    denials
+	readiness  readiness
 	unfit      event.Dimensions // of which the kernel does not hold all that the profile does
 	version    string           // of the profile as it was saved last; "": nobody has asked
 	ended      time.Time        // when its last cgroup was removed
@@ -148,6 +150,9 @@ func (r *registry) join(cgroupID uint64, subject detect.Subject, begins bool) er
 		return err
 	}
 	m.cgroups[cgroupID] = true
+	if subject.Kind == string(workload.Unit) && m.profile.NoteCgroup(subject.Cgroup) {
+		m.dirty = m.dirty || m.unreadable == nil
+	}
 	return r.expect(m, subject)
 }
 
@@ -171,9 +176,14 @@ func (r *registry) expect(m *member, subject detect.Subject) error {
 }
 
 func (r *registry) admit(subject detect.Subject) (*member, error) {
+	stored, mode, err := r.Store.Load(subject.Name)
+	return r.enrol(subject, stored, mode, err)
+}
+
+// enrol admits a workload with its stored baseline; nil: there is none.
+func (r *registry) enrol(subject detect.Subject, stored *baseline.Profile, mode event.Mode, err error) (*member, error) {
 	r.lastID++
 	m := &member{id: r.lastID, subject: subject, generation: 1, cgroups: map[uint64]bool{}, paths: map[string]bool{}}
-	stored, mode, err := r.Store.Load(subject.Name)
 	switch {
 	case err != nil:
 		r.admitUnreadable(m, err)

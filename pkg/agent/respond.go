@@ -91,13 +91,14 @@ type ResponseCount struct {
 
 // openResponses goes on with the quarantines of an earlier agent, or ends them if enforcement is paused.
 func (a *Agent) openResponses() error {
-	a.responder.gate = response.NewGate(response.Limits{On: a.cfg.Responses == responsesOn, PerNode: a.cfg.ResponsesPerNode})
+	a.responder.gate = response.NewGate(response.Limits{On: a.cfg.Responses == on, PerNode: a.cfg.ResponsesPerNode})
 	a.responder.queue, a.responder.counts = make(chan job, responseQueue), map[responseKind]uint64{}
 	a.responder.executor = &response.Executor{Config: response.Config{
 		Proc: a.host.proc, DBus: a.cfg.DBusSocket, Grace: restartGrace, Patience: drainPatience,
 		API: func() (*response.API, error) { return response.InCluster(os.Getenv) },
 		Pod: func(id string) (workload.Info, bool) { return workload.NewContainers().Get(id, 0) },
 	}}
+	a.readiness.look = a.responder.executor.Look
 	q := &a.responder.quarantines
 	q.kept = keptQuarantines(a.cfg.StateDir)
 	if err := q.Restore(); err != nil {
@@ -244,5 +245,5 @@ func (r *responder) Counts() []ResponseCount {
 }
 
 func (a *Agent) responsesStatus() ResponsesStatus {
-	return ResponsesStatus{On: a.cfg.Responses == responsesOn, Waiting: len(a.responder.queue), Counts: a.responder.Counts()}
+	return ResponsesStatus{On: a.cfg.Responses == on, Waiting: len(a.responder.queue), Counts: a.responder.Counts()}
 }

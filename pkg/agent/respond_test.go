@@ -28,7 +28,7 @@ func (*alertFile) Close() error { return nil }
 func newResponding(t *testing.T, change func(*Config)) (*Agent, *alertFile) {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	cfg := Config{Log: log, StateDir: t.TempDir(), Node: "node", Responses: responsesOn, ResponsesPerNode: 3, QuarantineLimit: "1h", DBusSocket: "/x"}
+	cfg := Config{Log: log, StateDir: t.TempDir(), Node: "node", Responses: on, ResponsesPerNode: 3, QuarantineLimit: "1h", DBusSocket: "/x"}
 	change(&cfg)
 	store, err := openBaselineStore(t.TempDir())
 	if err != nil {

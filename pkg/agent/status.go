@@ -30,6 +30,7 @@ type Status struct {
 	Unpinned      string            `json:"unpinned,omitempty"`    // why it is not, and so ends with the agent
 	Quarantined   []Quarantine      `json:"quarantined,omitempty"` // their processes are stopped
 	Responses     ResponsesStatus   `json:"responses"`
+	Readiness     ReadinessStatus   `json:"readiness"`
 	Workloads     []WorkloadStatus  `json:"workloads"`
 	Entries       int               `json:"entries"`        // of all baselines together
 	BaselinePaths int               `json:"baseline_paths"` // those of them with a path that the kernel has room for
@@ -69,7 +70,7 @@ func (a *Agent) Status() (Status, error) {
 	}
 	s.BaselinePaths, s.Unprotected = a.cfg.BaselinePaths, a.unprotected
 	s.Dimensions = a.dimensions()
-	s.Quarantined, s.Responses = a.responder.quarantines.List(), a.responsesStatus()
+	s.Quarantined, s.Responses, s.Readiness = a.responder.quarantines.List(), a.responsesStatus(), a.readinessStatus()
 	s.Rules, s.PausedUntil = a.rulesStatus(), a.pause.Until(time.Now())
 	if s.OnStop, s.Unpinned = a.cfg.OnStop, a.unpinned; s.Unpinned == "" {
 		s.Pins = a.cfg.PinDir
@@ -112,6 +113,7 @@ func (a *Agent) lost() (map[string]uint64, error) {
 	a.countNames(lost)
 	a.environs.addTo(lost)
 	lost["response_queue_full"] = a.responder.full.Load()
+	lost["readiness_unasked"] = a.readiness.unasked.Load()
 	lost["window_forgotten"] = a.detector.Stats().Forgotten
 	lost["alert_not_written"] = a.sink.failed.Load()
 	if a.marker != nil {

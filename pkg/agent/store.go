@@ -107,12 +107,14 @@ func (s *baselineStore) Expire(before time.Time, needed func(workload string) bo
 	return n, errors.Join(errs...)
 }
 
+// headBytes of a stored baseline say whose it is.
+const headBytes = 4096
+
 // readContainer reads a container's baseline; nil: it is no such file. What kind it is stands in its first
 // lines, and to parse those of everybody else would take seconds.
 func readContainer(file string) *baseline.Profile {
-	const head = 4096
 	data, err := os.ReadFile(file)
-	if err != nil || !bytes.Contains(data[:min(len(data), head)], []byte("\nworkloadKind: "+string(workload.Container)+"\n")) {
+	if err != nil || !bytes.Contains(data[:min(len(data), headBytes)], []byte("\nworkloadKind: "+string(workload.Container)+"\n")) {
 		return nil
 	}
 	p, err := baseline.Parse(file, data)

@@ -29,6 +29,8 @@ type WorkloadStatus struct {
 	Recorded []string `json:"recorded,omitempty"`
 	// Unreadable is why its stored baseline cannot be read: it is held to nothing until its mode is set.
 	Unreadable string `json:"unreadable,omitempty"`
+	// Readiness is what was found when somebody asked whether it is ready, which is done for two minutes after a denial.
+	Readiness string `json:"readiness,omitempty"`
 	// Protected: rules that deny do so here.
 	Protected bool   `json:"protected"`
 	Budget    int    `json:"budget_left"` // denials in this minute until a dimension is softened
@@ -50,6 +52,7 @@ func (r *registry) List() []WorkloadStatus {
 			Entries: m.profile.Len(), Held: names(m.profile.Held() & r.reach(m.subject.Mode) & event.AllDimensions), Softened: names(m.softened()),
 			Blind: names(m.profile.Held() &^ r.reach(m.subject.Mode)), Recorded: names(m.profile.Held() & r.covered() &^ event.AllDimensions), Budget: m.budget.left(r.Now(), r.Budget),
 			Runs: m.profile.Runs(), Protected: r.isProtected(m), Unfit: names(m.unfit),
+			Readiness: m.readinessText(r.Now()),
 		}
 		if m.unreadable != nil {
 			w.Unreadable = m.unreadable.Error()

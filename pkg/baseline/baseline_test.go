@@ -195,12 +195,16 @@ func TestRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.StepDown(event.AllDimensions)
+	for _, path := range []string{"/a.slice/b.service", "/a.slice/b.service", "/\xff: [", strings.Repeat("/x", 128), ""} {
+		p.NoteCgroup(path)
+	}
 	p.full = p.full.With(event.DimFile).With(event.DimNetwork)
 	got, err := Parse("f", p.Marshal())
 	if err != nil {
 		t.Fatalf("%v\n%s", err, p.Marshal())
 	}
-	if !bytes.Equal(got.Marshal(), p.Marshal()) || got.Mode() != event.AuditMode || got.SteppedDown() != event.AllDimensions || got.Full() != p.full || !slices.Equal(got.Keys(), p.Keys()) {
+	if !bytes.Equal(got.Marshal(), p.Marshal()) || got.Mode() != event.AuditMode || got.SteppedDown() != event.AllDimensions || got.Full() != p.full || !slices.Equal(got.Keys(), p.Keys()) ||
+		!slices.Equal(got.Cgroups(), []string{"/a.slice/b.service", "/\xff: ["}) {
 		t.Errorf("got\n%s\nwant\n%s", got.Marshal(), p.Marshal())
 	}
 }

@@ -247,6 +247,16 @@ func TestCrashLoop(t *testing.T) {
 	}
 }
 
+func TestNotReady(t *testing.T) {
+	d := New(Config{Wall: wall, Hostname: "n1"})
+	a := d.NotReady(time.Unix(1_800_000_000, 0), subject(), event.DimExec, "failed (failed): watchdog")
+	if a.Rule != SteppedDownRule || a.Severity != alert.Critical || a.Detail.Key != "dimension exec" || a.Detail.Hook != "agent" ||
+		a.Fields[ReadinessField] != "failed (failed): watchdog" || a.Time.Unix() != 1_800_000_000 ||
+		!strings.Contains(a.Output, "it was ready, and is not any more after denials (dimension=exec") || !strings.Contains(a.Output, "last=failed (failed): watchdog") {
+		t.Errorf("%+v", a)
+	}
+}
+
 // What the alert says must not change with the reader's buffer.
 func TestExecutableChanged(t *testing.T) {
 	d := New(Config{Wall: wall, Hostname: "n1"})

@@ -17,8 +17,8 @@ const SteppedDownRule = "Enforcement stepped down"
 // SteppedDown is the alert that a workload has used up its budget of denials in a dimension, which is only
 // audited from now on. ev is the denial that was one too many.
 func (d *Detector) SteppedDown(ev *event.Event, w *Subject, dim event.Dimension, denials int) alert.Alert {
-	return d.steppedDown(ev, w, step{
-		dim: dim, why: fmt.Sprintf("%d denials within a minute", denials), last: key(ev), field: DenialsField, count: denials,
+	return d.steppedDown(d.cfg.Wall(ev.Ktime), ev, w, step{
+		dim: dim, why: fmt.Sprintf("%d denials within a minute", denials), last: key(ev), field: DenialsField, value: denials,
 	})
 }
 
@@ -29,26 +29,37 @@ func (d *Detector) CrashLoop(ev *event.Event, w *Subject, dim event.Dimension, c
 	if ev.Exit.Signal != 0 {
 		how = fmt.Sprintf("signal %d", ev.Exit.Signal)
 	}
-	return d.steppedDown(ev, w, step{
-		dim: dim, why: fmt.Sprintf("the main process has ended %d times after denials", crashes), last: how, field: CrashesField, count: crashes,
+	return d.steppedDown(d.cfg.Wall(ev.Ktime), ev, w, step{
+		dim: dim, why: fmt.Sprintf("the main process has ended %d times after denials", crashes), last: how, field: CrashesField, value: crashes,
 	})
 }
 
-// Fields of an alert about enforcement that stepped down: what there were too many of.
+// NotReady is the alert that a workload is not ready any more after denials in a dimension, which is only audited from
+// now on. state is what was found, in words. It is safe for concurrent use.
+func (d *Detector) NotReady(now time.Time, w *Subject, dim event.Dimension, state string) alert.Alert {
+	a := d.steppedDown(now, &event.Event{}, w, step{
+		dim: dim, why: "it was ready, and is not any more after denials", last: state, field: ReadinessField, value: state,
+	})
+	a.Detail.Hook = "agent"
+	return a
+}
+
+// Fields of an alert about enforcement that stepped down: why it did.
 const (
-	DenialsField = "plumbline.denials"
-	CrashesField = "plumbline.crashes"
+	DenialsField   = "plumbline.denials"
+	CrashesField   = "plumbline.crashes"
+	ReadinessField = "plumbline.readiness" // in words
 )
 
 // step is what stepped down, and why.
 type step struct {
 	dim              event.Dimension
 	why, last, field string
-	count            int
+	value            any // of the field
 }
 
-func (d *Detector) steppedDown(ev *event.Event, w *Subject, s step) alert.Alert {
-	at := d.cfg.Wall(ev.Ktime).UTC()
+func (d *Detector) steppedDown(at time.Time, ev *event.Event, w *Subject, s step) alert.Alert {
+	at = at.UTC()
 	about := "dimension " + s.dim.String()
 	text := fmt.Sprintf("Enforcement stepped down to audit: %s (dimension=%s workload=%s spiffe_id=%s last=%s)",
 		s.why, s.dim, w.Name, w.SPIFFEID, s.last)
@@ -56,7 +67,7 @@ func (d *Detector) steppedDown(ev *event.Event, w *Subject, s step) alert.Alert 
 	return alert.Alert{
 		Time: at, Rule: SteppedDownRule, Severity: alert.Critical, Source: InternalSource, Hostname: d.cfg.Hostname,
 		Output: alert.Text(at, alert.Critical, text), Tags: []string{"baseline", "healing"},
-		Fields: map[string]any{"evt.time": at.UnixNano(), "workload.name": w.Name, "plumbline.dimension": s.dim.String(), s.field: s.count},
+		Fields: map[string]any{"evt.time": at.UnixNano(), "workload.name": w.Name, "plumbline.dimension": s.dim.String(), s.field: s.value},
 		Detail: alert.Detail{
 			SPIFFEID: w.SPIFFEID, IdentitySource: w.IdentitySource, Workload: w.Name, WorkloadKind: w.Kind, Cgroup: w.Cgroup,
 			Verdict: event.Audit.String(), Hook: ev.Hook.String(), Mode: w.Mode.String(), Key: about, PID: ev.Tgid, KernelTime: ev.Ktime,

@@ -143,14 +143,14 @@ func TestAccept(t *testing.T) {
 	for _, ev := range accepts() {
 		a := &ev.Access
 		got = append(got, fmt.Sprintf("%s from %d at %s", a.Key, a.ClientPort, a.Local))
-		if ev.Hook != event.HookKprobe || ev.Verdict != event.Allow || ev.Tgid == 0 || a.Comm == "" || a.Start == 0 || ev.Workload != sensortest.WorkloadID || a.Known {
+		if ev.Hook != event.HookKprobe || ev.Verdict != event.Allow || ev.Tgid == 0 || a.Comm == "" || a.Start == 0 || ev.Workload != scope.Workload || a.Known {
 			t.Errorf("%+v", ev)
 		}
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
-	known, err := e.Entries(sensortest.WorkloadID, 1)
+	known, err := e.Entries(scope.Workload, 1)
 	if err != nil || len(known) == 0 || slices.ContainsFunc(known, func(k enforce.Entry) bool { return k.Key.Op == event.OpAccept }) {
 		t.Errorf("learnt: %+v, %v", known, err)
 	}

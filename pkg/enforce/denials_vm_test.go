@@ -342,7 +342,7 @@ func testBaselineOfDenials(t *testing.T, w *trial) {
 			w.use(t, ruleText("r", about+condition, denying))
 			generation++
 			if tc.known {
-				if err := w.enforcer.Replace(sensortest.WorkloadID, generation, []event.Key{file, connection}); err != nil {
+				if err := w.enforcer.Replace(w.scope.Workload, generation, []event.Key{file, connection}); err != nil {
 					t.Fatal(err)
 				}
 			}

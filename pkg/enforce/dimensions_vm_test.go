@@ -1,7 +1,6 @@
 package enforce_test
 
 import (
-	"errors"
 	"os"
 	"runtime"
 	"strings"
@@ -11,8 +10,6 @@ import (
 
 	"github.com/plumbline-io/plumbline/pkg/enforce"
 	"github.com/plumbline-io/plumbline/pkg/event"
-	"github.com/plumbline-io/plumbline/pkg/sensor"
-	"github.com/plumbline-io/plumbline/pkg/sensor/process"
 	"github.com/plumbline-io/plumbline/pkg/sensor/sensortest"
 )
 
@@ -27,27 +24,14 @@ func TestDeeds(t *testing.T) {
 			if strength == enforce.FmodRet {
 				sensortest.OnlyOn(t, "5.10", "6.12")
 			}
-			scope := sensortest.NewScope(t)
-			p, err := process.Open(scope.Shared)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { p.Close() })
-			e, err := enforce.Open(scope.Shared, enforce.Config{Strength: strength, Dimensions: event.AllDimensions, Cgroups: []string{scope.Dir}})
-			// Of a guest it is known what it has.
-			if errors.Is(err, sensor.ErrNotSupported) && !(sensortest.InVM() && (strength == enforce.FmodRet || os.Getenv("PLUMBLINE_LSM") == "true")) {
-				t.Skip(err)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { e.Close() })
-			if e.Covered() != event.AllDimensions {
+			k, scope := use(t, strength, event.AllDimensions)
+			if e := k.enforcer; e.Covered() != event.AllDimensions {
 				t.Errorf("covered %b: %+v", e.Covered(), e.Status())
 			}
 			scope.Held = 0
 			scope.Set(t, event.Off, 1)
-			w := &trial{scope: scope, enforcer: e, events: sensortest.Collect(t, scope.Shared, p, e), does: newDoer(t, scope)}
+			w := k.trial(t, scope)
+			w.does = newDoer(t, scope)
 			for name, d := range deeds() {
 				t.Run(name, func(t *testing.T) { w.test(t, name, d) })
 			}
@@ -64,15 +48,7 @@ func TestOrphansAreHeld(t *testing.T) {
 	sensortest.OnlyOn(t, "6.12")
 	for _, strength := range []enforce.Strength{enforce.LSM, enforce.FmodRet} {
 		t.Run(strength.String(), func(t *testing.T) {
-			scope := sensortest.NewScope(t)
-			e, err := enforce.Open(scope.Shared, enforce.Config{Strength: strength, Dimensions: event.Dimensions(0).With(event.DimFile)})
-			if errors.Is(err, sensor.ErrNotSupported) && strength == enforce.LSM && os.Getenv("PLUMBLINE_LSM") != "true" {
-				t.Skip(err)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { e.Close() })
+			_, scope := use(t, strength, event.AllDimensions)
 			file := t.TempDir() + "/secret"
 			if err := os.WriteFile(file, nil, 0o600); err != nil {
 				t.Fatal(err)
@@ -166,7 +142,7 @@ func (w *trial) prepare(t *testing.T, d deed, dir string) uint32 {
 	if d.also != nil {
 		keys = append(keys, d.also(dir))
 	}
-	if err := w.enforcer.Replace(sensortest.WorkloadID, w.generation, keys); err != nil {
+	if err := w.enforcer.Replace(w.scope.Workload, w.generation, keys); err != nil {
 		t.Fatal(err)
 	}
 	w.scope.Set(t, event.Learn, w.generation)
@@ -176,7 +152,7 @@ func (w *trial) prepare(t *testing.T, d deed, dir string) uint32 {
 // copyOf makes a new generation with what another one allows: nothing of it was told yet.
 func (w *trial) copyOf(t *testing.T, generation uint32) uint32 {
 	t.Helper()
-	entries, err := w.enforcer.Entries(sensortest.WorkloadID, generation)
+	entries, err := w.enforcer.Entries(w.scope.Workload, generation)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -185,7 +161,7 @@ func (w *trial) copyOf(t *testing.T, generation uint32) uint32 {
 	for _, e := range entries {
 		keys = append(keys, e.Key)
 	}
-	if err := w.enforcer.Replace(sensortest.WorkloadID, w.generation, keys); err != nil {
+	if err := w.enforcer.Replace(w.scope.Workload, w.generation, keys); err != nil {
 		t.Fatal(err)
 	}
 	return w.generation

@@ -21,7 +21,11 @@ const deedVariable = "PLUMBLINE_DEED"
 func TestMain(m *testing.M) {
 	switch name := os.Getenv(deedVariable); name {
 	case "":
-		os.Exit(m.Run())
+		code := m.Run()
+		if !closeKits() {
+			code = 1
+		}
+		os.Exit(code)
 	case "serve":
 		serve()
 	default:

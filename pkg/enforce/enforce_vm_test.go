@@ -14,8 +14,6 @@ import (
 
 	"github.com/plumbline-io/plumbline/pkg/enforce"
 	"github.com/plumbline-io/plumbline/pkg/event"
-	"github.com/plumbline-io/plumbline/pkg/sensor"
-	"github.com/plumbline-io/plumbline/pkg/sensor/process"
 	"github.com/plumbline-io/plumbline/pkg/sensor/sensortest"
 )
 
@@ -23,24 +21,11 @@ import (
 func rungs(t *testing.T, test func(t *testing.T, r rig)) {
 	for _, strength := range []enforce.Strength{enforce.LSM, enforce.FmodRet, enforce.Signal} {
 		t.Run(strength.String(), func(t *testing.T) {
-			scope := sensortest.NewScope(t)
-			p, err := process.Open(scope.Shared)
-			if err != nil {
-				t.Fatal(err)
+			k, scope := use(t, strength, event.Dimensions(0).With(event.DimExec))
+			if got := k.enforcer.Strength(); got != strength {
+				t.Fatalf("strength %s, want %s", got, strength)
 			}
-			t.Cleanup(func() { p.Close() })
-			e, err := enforce.Open(scope.Shared, enforce.Config{Strength: strength})
-			if errors.Is(err, sensor.ErrNotSupported) {
-				t.Skip(err)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { e.Close() })
-			if e.Strength() != strength {
-				t.Fatalf("strength %s, want %s", e.Strength(), strength)
-			}
-			test(t, rig{scope, e, sensortest.Collect(t, scope.Shared, p)})
+			test(t, rig{scope, k.enforcer, scope.Collect(t, k.process)})
 		})
 	}
 }
@@ -68,7 +53,7 @@ func (r rig) wantStopped(t *testing.T, err error) {
 
 func (r rig) wantTally(t *testing.T, want enforce.Tally) {
 	t.Helper()
-	got, err := r.enforcer.Tally(sensortest.WorkloadID)
+	got, err := r.enforcer.Tally(r.scope.Workload)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,7 +75,7 @@ func TestLearnAuditEnforce(t *testing.T) {
 		if learnt.Exec.Path != truePath || learnt.Verdict != event.Allow || learnt.Hook != r.enforcer.Strength().Hook() {
 			t.Errorf("learnt %q %s %s", learnt.Exec.Path, learnt.Verdict, learnt.Hook)
 		}
-		entries, err := r.enforcer.Entries(sensortest.WorkloadID, 1)
+		entries, err := r.enforcer.Entries(r.scope.Workload, 1)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +84,7 @@ func TestLearnAuditEnforce(t *testing.T) {
 		}
 		r.wantTally(t, enforce.Tally{Hits: 2, Learnt: 1})
 
-		if err := r.enforcer.Replace(sensortest.WorkloadID, 2, []event.Key{execOf(truePath)}); err != nil {
+		if err := r.enforcer.Replace(r.scope.Workload, 2, []event.Key{execOf(truePath)}); err != nil {
 			t.Fatal(err)
 		}
 		r.scope.Set(t, event.AuditMode, 2)
@@ -120,16 +105,16 @@ func TestLearnAuditEnforce(t *testing.T) {
 		}
 		r.wantTally(t, enforce.Tally{Hits: 3, Learnt: 1, Audited: 1, Denied: 1})
 
-		if err := r.enforcer.Remove(sensortest.WorkloadID, 2); err != nil {
+		if err := r.enforcer.Remove(r.scope.Workload, 2); err != nil {
 			t.Fatal(err)
 		}
-		if old, err := r.enforcer.Entries(sensortest.WorkloadID, 1); err != nil || len(old) != 0 {
+		if old, err := r.enforcer.Entries(r.scope.Workload, 1); err != nil || len(old) != 0 {
 			t.Errorf("generation 1 still has %+v, %v", old, err)
 		}
-		if err := r.enforcer.Remove(sensortest.WorkloadID, 0); err != nil {
+		if err := r.enforcer.Remove(r.scope.Workload, 0); err != nil {
 			t.Fatal(err)
 		}
-		if left, err := r.enforcer.Entries(sensortest.WorkloadID, 2); err != nil || len(left) != 0 {
+		if left, err := r.enforcer.Entries(r.scope.Workload, 2); err != nil || len(left) != 0 {
 			t.Errorf("generation 2 still has %+v, %v", left, err)
 		}
 		r.wantTally(t, enforce.Tally{})
@@ -173,7 +158,7 @@ func TestNamelessFiles(t *testing.T) {
 		if x := r.events.Wait(t, event.ExecCheck, 1)[0].Exec; !x.Unlinked && !x.Detached {
 			t.Errorf("memfd: %+v", x)
 		}
-		if learnt, err := r.enforcer.Entries(sensortest.WorkloadID, 1); err != nil || len(learnt) != 0 {
+		if learnt, err := r.enforcer.Entries(r.scope.Workload, 1); err != nil || len(learnt) != 0 {
 			t.Errorf("learnt %+v, %v", learnt, err)
 		}
 		r.scope.Set(t, event.Enforce, 1)
@@ -243,7 +228,7 @@ func TestReplaceThatDoesNotFit(t *testing.T) {
 		{Op: event.OpCapability, Value: 7},
 		{Op: event.OpRead, Path: "/etc/**"},
 	}
-	err = e.Replace(sensortest.WorkloadID, 1, keys)
+	err = e.Replace(scope.Workload, 1, keys)
 	var unfit *enforce.UnfitError
 	if !errors.As(err, &unfit) {
 		t.Fatalf("got %v", err)
@@ -251,7 +236,7 @@ func TestReplaceThatDoesNotFit(t *testing.T) {
 	if want := event.Dimensions(0).With(event.DimExec).With(event.DimUnix); unfit.Dimensions != want || unfit.Full != 2 || unfit.TooLong != 1 || unfit.Refused != 0 {
 		t.Errorf("got %+v", unfit)
 	}
-	entries, err := e.Entries(sensortest.WorkloadID, 1)
+	entries, err := e.Entries(scope.Workload, 1)
 	if err != nil || len(entries) != 6 {
 		t.Errorf("%d entries, %v", len(entries), err)
 	}

@@ -154,7 +154,7 @@ func TestEvasionByFlood(t *testing.T) {
 		}
 	}
 	scope.Set(t, event.Off, 2)
-	tally, err := e.Tally(sensortest.WorkloadID)
+	tally, err := e.Tally(scope.Workload)
 	if err != nil {
 		t.Fatal(err)
 	}

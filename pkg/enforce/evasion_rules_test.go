@@ -17,7 +17,6 @@ import (
 
 	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/sensor"
-	"github.com/plumbline-io/plumbline/pkg/sensor/sensortest"
 )
 
 // Rules that deny the secret and the tool by their paths, without any baseline, stop every way to them, or docs/limits.md
@@ -97,7 +96,7 @@ func (w *trial) evadeRules(t *testing.T, name, dir string) row {
 // told last as denied by a rule.
 func (w *trial) underRules(t *testing.T, deed, dir string) (int, *event.Event) {
 	t.Helper()
-	if err := w.enforcer.Remove(sensortest.WorkloadID, 0); err != nil {
+	if err := w.enforcer.Remove(w.scope.Workload, 0); err != nil {
 		t.Fatal(err)
 	}
 	told := w.denials()

@@ -114,7 +114,7 @@ func (c *contest) attempt(t *testing.T, name, arg string, mode event.Mode, verdi
 		e.prepare(t, arg)
 	}
 	c.generation++
-	if err := c.enforcer.Replace(sensortest.WorkloadID, c.generation, keys); err != nil {
+	if err := c.enforcer.Replace(c.scope.Workload, c.generation, keys); err != nil {
 		t.Fatal(err)
 	}
 	begin := len(c.events.All())
@@ -212,7 +212,7 @@ func (c *contest) learn(t *testing.T, name, arg string) []event.Key {
 			t.Errorf("learn: did not tell %s, only %v", k, told)
 		}
 	}
-	entries, err := c.enforcer.Entries(sensortest.WorkloadID, c.generation)
+	entries, err := c.enforcer.Entries(c.scope.Workload, c.generation)
 	if err != nil {
 		t.Fatal(err)
 	}

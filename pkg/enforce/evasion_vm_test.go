@@ -1,15 +1,12 @@
 package enforce_test
 
 import (
-	"errors"
 	"maps"
 	"slices"
 	"testing"
 
 	"github.com/plumbline-io/plumbline/pkg/enforce"
 	"github.com/plumbline-io/plumbline/pkg/event"
-	"github.com/plumbline-io/plumbline/pkg/sensor"
-	"github.com/plumbline-io/plumbline/pkg/sensor/process"
 	"github.com/plumbline-io/plumbline/pkg/sensor/sensortest"
 )
 
@@ -19,25 +16,13 @@ func TestEvasion(t *testing.T) {
 	sensortest.ByHand(t)
 	for _, strength := range []enforce.Strength{enforce.LSM, enforce.FmodRet} {
 		t.Run(strength.String(), func(t *testing.T) {
-			scope := sensortest.NewScope(t)
-			p, err := process.Open(scope.Shared)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { p.Close() })
-			e, err := enforce.Open(scope.Shared, enforce.Config{Strength: strength, Dimensions: event.AllDimensions, Cgroups: []string{scope.Dir}})
-			if errors.Is(err, sensor.ErrNotSupported) {
-				t.Skip(err)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { e.Close() })
+			k, scope := use(t, strength, event.AllDimensions)
 			scope.Held = event.AllDimensions
 			scope.Set(t, event.Off, 1)
 			listenAbstract(t)
 			loadOverlay(t)
-			w := &trial{scope: scope, enforcer: e, events: sensortest.Collect(t, scope.Shared, p, e), does: newDoer(t, scope)}
+			w := k.trial(t, scope)
+			w.does = newDoer(t, scope)
 			c := &contest{trial: w, marker: evasionPrefix + fileMarker, markerKey: onPath(event.OpRead, "marker")}
 			dir := t.TempDir()
 			t.Cleanup(func() { renew(t, dir) }) // nothing is mounted in it

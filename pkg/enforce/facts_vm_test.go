@@ -12,28 +12,19 @@ import (
 
 	"github.com/plumbline-io/plumbline/pkg/enforce"
 	"github.com/plumbline-io/plumbline/pkg/event"
-	"github.com/plumbline-io/plumbline/pkg/sensor"
 	"github.com/plumbline-io/plumbline/pkg/sensor/sensortest"
 )
 
 // observing opens what reports accesses of the dimension of files, which the scope learns.
 func observing(t *testing.T) (*sensortest.Scope, *sensortest.Events) {
 	t.Helper()
-	scope := sensortest.NewScope(t)
-	scope.Held = event.Dimensions(0).With(event.DimFile)
-	e, err := enforce.Open(scope.Shared, enforce.Config{Dimensions: scope.Held})
-	if errors.Is(err, sensor.ErrNotSupported) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.Close() })
-	if e.Strength() == enforce.Signal {
+	k, scope := use(t, strongest(), event.AllDimensions)
+	if k.enforcer.Strength() == enforce.Signal {
 		t.Skip("this kernel shows no files to us")
 	}
+	scope.Held = event.Dimensions(0).With(event.DimFile)
 	scope.Set(t, event.Learn, 1)
-	return scope, sensortest.Collect(t, scope.Shared, e)
+	return scope, scope.Collect(t, k.process, k.enforcer)
 }
 
 // of are the operations on a path.

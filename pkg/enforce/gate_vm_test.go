@@ -179,7 +179,7 @@ func (w *gateTrial) loadKnown(t *testing.T, programs ...string) {
 	for _, p := range programs {
 		keys = append(keys, execOf(resolved(t, p)))
 	}
-	if err := w.enforcer.Replace(sensortest.WorkloadID, 2, keys); err != nil {
+	if err := w.enforcer.Replace(w.scope.Workload, 2, keys); err != nil {
 		t.Fatal(err)
 	}
 	w.scope.Set(t, event.Enforce, 2)
@@ -253,7 +253,7 @@ func (w *gateTrial) want(t *testing.T, path string, code int, hook event.Hook) {
 // counts checks what was counted since it was called last.
 func (w *gateTrial) counts(t *testing.T, want enforce.Tally) {
 	t.Helper()
-	now, err := w.enforcer.Tally(sensortest.WorkloadID)
+	now, err := w.enforcer.Tally(w.scope.Workload)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -127,7 +127,7 @@ func TestStrengthCgroup(t *testing.T) {
 	if err := scope.Run(t, "/bin/true"); err != nil {
 		t.Errorf("execution: %v", err)
 	}
-	if tally, err := e.Tally(sensortest.WorkloadID); err != nil || tally.Denied != 1 {
+	if tally, err := e.Tally(scope.Workload); err != nil || tally.Denied != 1 {
 		t.Errorf("%+v, %v", tally, err)
 	}
 	for name, cfg := range map[string]enforce.Config{
@@ -152,14 +152,14 @@ func TestUpdatesLeaveNoGap(t *testing.T) {
 	generation := uint32(1)
 	update := func() {
 		generation++
-		if err := e.Replace(sensortest.WorkloadID, generation, allowed); err != nil {
+		if err := e.Replace(scope.Workload, generation, allowed); err != nil {
 			t.Fatal(err)
 		}
 		scope.Set(t, event.Enforce, generation)
 		if generation%10 != 0 { // a removal looks through the tables, which takes long in a guest
 			return
 		}
-		if err := e.Remove(sensortest.WorkloadID, generation); err != nil {
+		if err := e.Remove(scope.Workload, generation); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -181,7 +181,7 @@ func TestUpdatesLeaveNoGap(t *testing.T) {
 	if got[1] != 0 {
 		t.Errorf("%d of %d connections were made", got[1], got[0]*hammerTries)
 	}
-	if tally, err := e.Tally(sensortest.WorkloadID); err != nil || tally.Denied != uint64(got[0]*hammerTries) {
+	if tally, err := e.Tally(scope.Workload); err != nil || tally.Denied != uint64(got[0]*hammerTries) {
 		t.Errorf("%+v, %v, want %d denied", tally, err, got[0]*hammerTries)
 	}
 }
@@ -222,7 +222,7 @@ func TestPause(t *testing.T) {
 // What is softened is audited although the mode is enforce.
 func TestSoftened(t *testing.T) {
 	scope, _, does, port := networkTrial(t)
-	state := sensor.State(sensortest.WorkloadID, event.Enforce, 2, scope.Held)
+	state := sensor.State(scope.Workload, event.Enforce, 2, scope.Held)
 	state.Softened = uint32(scope.Held)
 	if err := scope.Shared.SetWorkload(scope.ID, state); err != nil {
 		t.Fatal(err)
@@ -247,11 +247,11 @@ func BenchmarkReplace(b *testing.B) {
 	generation := uint32(1)
 	for b.Loop() {
 		generation++
-		if err := e.Replace(sensortest.WorkloadID, generation, keys); err != nil {
+		if err := e.Replace(scope.Workload, generation, keys); err != nil {
 			b.Fatal(err)
 		}
 		b.StopTimer()
-		if err := e.Remove(sensortest.WorkloadID, generation); err != nil {
+		if err := e.Remove(scope.Workload, generation); err != nil {
 			b.Fatal(err)
 		}
 		b.StartTimer()
@@ -316,7 +316,7 @@ func TestNetwork(t *testing.T) {
 				{Op: want.Op, Protocol: want.Protocol, Address: netip.PrefixFrom(want.Address.Addr(), 8), Port: want.Port},
 			} {
 				generation++
-				if err := e.Replace(sensortest.WorkloadID, generation, []event.Key{pattern}); err != nil {
+				if err := e.Replace(scope.Workload, generation, []event.Key{pattern}); err != nil {
 					t.Fatal(err)
 				}
 				scope.Set(t, event.Enforce, generation)
@@ -326,7 +326,7 @@ func TestNetwork(t *testing.T) {
 			}
 			generation++
 			other := event.Key{Op: want.Op, Protocol: want.Protocol, Address: netip.MustParsePrefix("10.0.0.0/8")}
-			if err := e.Replace(sensortest.WorkloadID, generation, []event.Key{other}); err != nil {
+			if err := e.Replace(scope.Workload, generation, []event.Key{other}); err != nil {
 				t.Fatal(err)
 			}
 			scope.Set(t, event.Enforce, generation)
@@ -383,7 +383,7 @@ func TestMultipathTCPIsTCP(t *testing.T) {
 		{[]event.Key{key}, int(unix.EPERM)},
 		{[]event.Key{listen}, int(unix.EPERM)},
 	} {
-		if err := e.Replace(sensortest.WorkloadID, uint32(generation+1), tc.keys); err != nil {
+		if err := e.Replace(scope.Workload, uint32(generation+1), tc.keys); err != nil {
 			t.Fatal(err)
 		}
 		scope.Set(t, event.Enforce, uint32(generation+1))

@@ -115,7 +115,7 @@ func TestSelfProtection(t *testing.T) {
 	sensortest.OnlyOn(t, "5.10", "6.12") // scenario protect runs on all
 	for _, strength := range []enforce.Strength{enforce.LSM, enforce.FmodRet} {
 		t.Run(strength.String(), func(t *testing.T) {
-			scope := sensortest.NewScope(t)
+			scope := sensortest.NewScope(t) // and programs of its own: who may detaches one
 			e, err := enforce.Open(scope.Shared, enforce.Config{Strength: strength, Dimensions: event.AllDimensions, Cgroups: []string{scope.Dir}})
 			if errors.Is(err, sensor.ErrNotSupported) {
 				t.Skip(err)
@@ -152,7 +152,7 @@ func TestSelfProtection(t *testing.T) {
 				{"agent: mount over", dir, on(event.OpMount, dir), unix.EPERM},
 			}
 			for _, flags := range []uint32{sensor.Container, 0} {
-				state := sensor.State(sensortest.WorkloadID, event.Off, 1, 0)
+				state := sensor.State(scope.Workload, event.Off, 1, 0)
 				state.Flags = flags
 				if err := scope.Shared.SetWorkload(scope.ID, state); err != nil {
 					t.Fatal(err)
@@ -166,7 +166,7 @@ func TestSelfProtection(t *testing.T) {
 						t.Errorf("%s, flags %d: error number %d, want %d", a.name, flags, code, want)
 					}
 				}
-				tally, err := e.Tally(sensortest.WorkloadID)
+				tally, err := e.Tally(scope.Workload)
 				if err != nil || tally.Denied != uint64(len(attacks)) {
 					t.Errorf("flags %d: %+v, %v, want %d denied", flags, tally, err, len(attacks))
 				}

@@ -11,13 +11,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/plumbline-io/plumbline/pkg/enforce"
 	"github.com/plumbline-io/plumbline/pkg/event"
 	processes "github.com/plumbline-io/plumbline/pkg/process"
 	"github.com/plumbline-io/plumbline/pkg/rule"
 	"github.com/plumbline-io/plumbline/pkg/rulefile"
 	"github.com/plumbline-io/plumbline/pkg/sensor"
-	"github.com/plumbline-io/plumbline/pkg/sensor/process"
 	"github.com/plumbline-io/plumbline/pkg/sensor/sensortest"
 	"github.com/plumbline-io/plumbline/rules"
 )
@@ -144,39 +142,25 @@ func TestPushdown(t *testing.T) {
 	if got, all := fmt.Sprint(with.matches), fmt.Sprint(without.matches); got != want || all != want {
 		t.Errorf("rules matched %s with push-down and %s without, want %s", got, all, want)
 	}
-	lost, err := w.scope.Shared.LossCounters()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for reason, count := range lost {
-		if count > 0 {
-			t.Errorf("lost: %s %d", reason, count)
-		}
+	if lost := w.scope.Lost(t); len(lost) > 0 {
+		t.Errorf("lost: %v", lost)
 	}
 }
 
 // pushdownTrial holds a container to a baseline that knows all of the load.
 func pushdownTrial(t *testing.T) *trial {
 	t.Helper()
-	scope := sensortest.NewScope(t)
-	p, err := process.Open(scope.Shared)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { p.Close() })
-	e, err := enforce.Open(scope.Shared, enforce.Config{Dimensions: event.AllDimensions, Cgroups: []string{scope.Dir}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.Close() })
+	k, scope := use(t, strongest(), event.AllDimensions)
+	e := k.enforcer
 	if !e.Covered().Has(event.DimFile) {
 		t.Skip("needs a kernel with hooks for files: ", e.Strength(), " has none")
 	}
-	w := &trial{scope: scope, enforcer: e, events: sensortest.Collect(t, scope.Shared, p, e), does: newDoer(t, scope)}
+	w := k.trial(t, scope)
+	w.does = newDoer(t, scope)
 	scope.Held = event.Dimensions(0).With(event.DimFile).With(event.DimLibrary).With(event.DimNetwork)
 	const generation = 2
 	loopback := netip.MustParsePrefix("127.0.0.0/8")
-	if err := e.Replace(sensortest.WorkloadID, generation, []event.Key{
+	if err := e.Replace(scope.Workload, generation, []event.Key{
 		{Op: event.OpRead, Path: "/**"},
 		{Op: event.OpLibrary, Path: "/**"},
 		{Op: event.OpConnect, Protocol: event.ProtocolUDP, Address: loopback},

@@ -29,13 +29,13 @@ func TestLargeProfile(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer e.Close()
-	keys, other := largeProfile(), uint32(sensortest.WorkloadID+1)
-	for _, w := range []uint32{sensortest.WorkloadID, other} {
+	keys, other := largeProfile(), scope.Workload+1
+	for _, w := range []uint32{scope.Workload, other} {
 		if err := e.Replace(w, 1, keys); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := e.Replace(sensortest.WorkloadID, 2, keys[:1]); err != nil {
+	if err := e.Replace(scope.Workload, 2, keys[:1]); err != nil {
 		t.Fatal(err)
 	}
 	count := func(workload, generation uint32, want int) {
@@ -52,12 +52,12 @@ func TestLargeProfile(t *testing.T) {
 			t.Errorf("workload %d, generation %d: %d entries, %d different ones, want %d", workload, generation, len(entries), len(seen), want)
 		}
 	}
-	count(sensortest.WorkloadID, 1, largest)
-	if err := e.Remove(sensortest.WorkloadID, 2); err != nil {
+	count(scope.Workload, 1, largest)
+	if err := e.Remove(scope.Workload, 2); err != nil {
 		t.Fatal(err)
 	}
-	count(sensortest.WorkloadID, 1, 0)
-	count(sensortest.WorkloadID, 2, 1)
+	count(scope.Workload, 1, 0)
+	count(scope.Workload, 2, 1)
 	count(other, 1, largest)
 }
 
@@ -74,11 +74,11 @@ func BenchmarkApply(b *testing.B) {
 	generation := uint32(1)
 	for b.Loop() {
 		generation++
-		if err := e.Replace(sensortest.WorkloadID, generation, keys); err != nil {
+		if err := e.Replace(scope.Workload, generation, keys); err != nil {
 			b.Fatal(err)
 		}
 		scope.Set(b, event.AuditMode, generation)
-		if err := e.Remove(sensortest.WorkloadID, generation); err != nil {
+		if err := e.Remove(scope.Workload, generation); err != nil {
 			b.Fatal(err)
 		}
 	}

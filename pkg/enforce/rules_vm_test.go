@@ -43,21 +43,8 @@ func eachStrength(t *testing.T, test func(t *testing.T, w *trial)) {
 	for strength, kernel := range map[enforce.Strength]string{enforce.LSM: "6.12", enforce.FmodRet: "6.1"} {
 		t.Run(strength.String(), func(t *testing.T) {
 			sensortest.OnlyOn(t, kernel)
-			scope := sensortest.NewScope(t)
-			p, err := process.Open(scope.Shared)
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { p.Close() })
-			e, err := enforce.Open(scope.Shared, enforce.Config{Strength: strength, Dimensions: event.AllDimensions, Cgroups: []string{scope.Dir}})
-			if errors.Is(err, sensor.ErrNotSupported) {
-				t.Skip(err)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { e.Close() })
-			test(t, &trial{scope: scope, enforcer: e, events: sensortest.Collect(t, scope.Shared, p, e)})
+			k, scope := use(t, strength, event.AllDimensions)
+			test(t, k.trial(t, scope))
 		})
 	}
 }
@@ -65,7 +52,7 @@ func eachStrength(t *testing.T, test func(t *testing.T, w *trial)) {
 // state sets mode, generation and flags of the scope.
 func (w *trial) state(t *testing.T, mode event.Mode, generation, flags uint32) {
 	t.Helper()
-	s := sensor.State(sensortest.WorkloadID, mode, generation, w.scope.Held)
+	s := sensor.State(w.scope.Workload, mode, generation, w.scope.Held)
 	s.Flags = flags
 	if err := w.scope.Shared.SetWorkload(w.scope.ID, s); err != nil {
 		t.Fatal(err)
@@ -74,7 +61,7 @@ func (w *trial) state(t *testing.T, mode event.Mode, generation, flags uint32) {
 
 func (w *trial) tally(t *testing.T) enforce.Tally {
 	t.Helper()
-	tally, err := w.enforcer.Tally(sensortest.WorkloadID)
+	tally, err := w.enforcer.Tally(w.scope.Workload)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +181,7 @@ func testKnown(t *testing.T, w *trial) {
 	w.scope.Held = event.Dimensions(0).With(event.DimFile)
 	const generation = 100
 	before := len(w.events.Of(event.Access))
-	if err := w.enforcer.Replace(sensortest.WorkloadID, generation, []event.Key{{Op: event.OpRead, Path: "/**"}, {Op: event.OpWrite, Path: "/**"}}); err != nil {
+	if err := w.enforcer.Replace(w.scope.Workload, generation, []event.Key{{Op: event.OpRead, Path: "/**"}, {Op: event.OpWrite, Path: "/**"}}); err != nil {
 		t.Fatal(err)
 	}
 	w.state(t, event.Enforce, generation, sensor.Protected)
@@ -264,7 +251,7 @@ func testBesideBaseline(t *testing.T, w *trial) {
 	}{{event.Off, false, false}, {event.Learn, false, false}, {event.AuditMode, true, false}, {event.AuditMode, false, true}, {event.Enforce, false, true}, {event.Enforce, true, false}} {
 		generation := uint32(step + 200)
 		if tc.known {
-			if err := w.enforcer.Replace(sensortest.WorkloadID, generation, []event.Key{file}); err != nil {
+			if err := w.enforcer.Replace(w.scope.Workload, generation, []event.Key{file}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -316,7 +303,7 @@ func TestRuleDeniesExec(t *testing.T) {
 	rungs(t, func(t *testing.T, r rig) {
 		w := &trial{scope: r.scope, enforcer: r.enforcer}
 		truePath, shPath := resolved(t, "/bin/true"), resolved(t, "/bin/sh")
-		if err := r.enforcer.Replace(sensortest.WorkloadID, 2, []event.Key{execOf(truePath), execOf(shPath)}); err != nil {
+		if err := r.enforcer.Replace(r.scope.Workload, 2, []event.Key{execOf(truePath), execOf(shPath)}); err != nil {
 			t.Fatal(err)
 		}
 		set := w.use(t, ruleText("true", "evt.type = execve and proc.exepath = "+truePath, denying))
@@ -399,7 +386,7 @@ func TestRulesAskAboutWhatIsKnown(t *testing.T) {
 	t.Cleanup(func() { p.Close() })
 	w := &trial{scope: scope, enforcer: e, does: does, events: sensortest.Collect(t, scope.Shared, p, e)}
 	known := event.Key{Op: event.OpConnect, Protocol: event.ProtocolTCP, Address: netip.MustParsePrefix("127.0.0.1/32"), Port: uint16(port)}
-	if err := e.Replace(sensortest.WorkloadID, 2, []event.Key{known}); err != nil {
+	if err := e.Replace(scope.Workload, 2, []event.Key{known}); err != nil {
 		t.Fatal(err)
 	}
 	w.state(t, event.Enforce, 2, sensor.Protected)
@@ -548,14 +535,8 @@ func (w *trial) testReload(t *testing.T, actor string) {
 	if denied != tries || told() != len(made) || tries < reloads/10 {
 		t.Errorf("%d denials of %d tries, %d told of %d made", denied, tries, told(), len(made))
 	}
-	lost, err := w.scope.Shared.LossCounters()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for reason, n := range lost {
-		if n != 0 {
-			t.Errorf("%s: %d", reason, n)
-		}
+	if lost := w.scope.Lost(t); len(lost) > 0 {
+		t.Errorf("lost: %v", lost)
 	}
 	// One of each rule, and the directories above the file.
 	if r := w.enforcer.Rules(); r.Generation != generation+reloads || r.Entries != 2+strings.Count(dir, "/") {

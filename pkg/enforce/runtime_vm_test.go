@@ -21,7 +21,7 @@ func testRuntime(t *testing.T, w *trial) {
 	}
 	ruled := event.Key{Op: event.OpRead, Path: dir + "/file"}
 	w.use(t, ruleText("read", conditionFor(ruled), denying))
-	if err := w.enforcer.Replace(sensortest.WorkloadID, 2, []event.Key{ruled}); err != nil {
+	if err := w.enforcer.Replace(w.scope.Workload, 2, []event.Key{ruled}); err != nil {
 		t.Fatal(err)
 	}
 	w.scope.Held = event.Dimensions(0).With(event.DimFile)

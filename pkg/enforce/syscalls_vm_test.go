@@ -98,7 +98,7 @@ func TestSyscalls(t *testing.T) {
 				continue
 			}
 			n++
-			if ev.Verdict != event.Allow || ev.Hook != event.HookTracepoint || ev.Workload != sensortest.WorkloadID {
+			if ev.Verdict != event.Allow || ev.Hook != event.HookTracepoint || ev.Workload != scope.Workload {
 				t.Errorf("%s: %s at %s by %d", k, ev.Verdict, ev.Hook, ev.Workload)
 			}
 		}
@@ -112,7 +112,7 @@ func TestSyscalls(t *testing.T) {
 			t.Errorf("%s: told %d times, want %d", syscallKey(number), n, want)
 		}
 	}
-	entries, err := e.Entries(sensortest.WorkloadID, 4)
+	entries, err := e.Entries(scope.Workload, 4)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestSyscallsOf32BitPrograms(t *testing.T) {
 	if err := scope.Run(t, program); err != nil {
 		t.Skip("this kernel runs no 32-bit programs: ", err)
 	}
-	entries, err := e.Entries(sensortest.WorkloadID, 1)
+	entries, err := e.Entries(scope.Workload, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

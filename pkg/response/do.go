@@ -51,7 +51,7 @@ func (e *Executor) drain(ctx context.Context, t Target) (string, error) {
 		}
 		return stopUnit(ctx, e.DBus, t.Unit)
 	}
-	pod, isPod, err := e.podOf(t)
+	pod, isPod, err := e.podOf(t.Workload)
 	switch {
 	case err != nil:
 		return "", err
@@ -76,7 +76,7 @@ func (e *Executor) restart(ctx context.Context, t Target) (string, error) {
 }
 
 func (e *Executor) evict(ctx context.Context, t Target) (string, error) {
-	pod, isPod, err := e.podOf(t)
+	pod, isPod, err := e.podOf(t.Workload)
 	switch {
 	case err != nil:
 		return "", err
@@ -91,7 +91,7 @@ func (e *Executor) evict(ctx context.Context, t Target) (string, error) {
 }
 
 // podOf finds the pod of a container.
-func (e *Executor) podOf(t Target) (Pod, bool, error) {
+func (e *Executor) podOf(t workload.Workload) (Pod, bool, error) {
 	if t.Kind != workload.Container {
 		return Pod{}, false, nil
 	}

@@ -160,43 +160,51 @@ func (e tooMany) Error() string { return e.text }
 
 const (
 	maxCredential = 64 << 10
-	maxAnswer     = 64 << 10
+	maxAnswer     = 2 << 20 // the store of a cluster takes objects of 1.5 MiB
 )
 
-// ask makes one request, over a connection of its own.
+// ask makes one request with a body.
 func (a *API) ask(ctx context.Context, method, path string, body any) error {
-	transport, err := a.transport()
-	if err != nil {
-		return err
-	}
-	defer transport.CloseIdleConnections()
-	token, err := readFile(a.TokenFile)
-	if err != nil {
-		return fmt.Errorf("read token of the service account: %w", err)
-	}
 	text, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, method, a.URL+path, bytes.NewReader(text))
+	_, err = a.request(ctx, method, path, text)
+	return err
+}
+
+// request makes one request, over a connection of its own, and returns the answer if it is one of success.
+func (a *API) request(ctx context.Context, method, path string, body []byte) ([]byte, error) {
+	transport, err := a.transport()
 	if err != nil {
-		return err
+		return nil, err
+	}
+	defer transport.CloseIdleConnections()
+	token, err := readFile(a.TokenFile)
+	if err != nil {
+		return nil, fmt.Errorf("read token of the service account: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, a.URL+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept", "application/json")
+	if body != nil {
+		req.Header.Set("Content-Type", "application/json")
+	}
 	// A redirect would take the token somewhere else.
 	client := http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	if err != nil {
-		return fmt.Errorf("read answer of the API server: %w", err)
+		return nil, fmt.Errorf("read answer of the API server: %w", err)
 	}
-	return judge(resp, answer)
+	return answer, judge(resp, answer)
 }
 
 // judge makes an error of an answer that is none of success.

@@ -81,7 +81,8 @@ func (s *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 		Preconditions    struct{ UID string }
 		GracePeriod      *int `json:"gracePeriodSeconds"`
 	}
-	if err := json.Unmarshal(text, &body); err != nil || body.GracePeriod != nil || r.Header.Get("Content-Type") != "application/json" {
+	isRead := r.Method == http.MethodGet && len(text) == 0
+	if err := json.Unmarshal(text, &body); !isRead && (err != nil || body.GracePeriod != nil || r.Header.Get("Content-Type") != "application/json") {
 		http.Error(w, "not as the protocol says", http.StatusBadRequest)
 		return
 	}
@@ -93,8 +94,12 @@ func (s *apiServer) serve(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_ = os.WriteFile(s.token, []byte(strings.TrimSpace(string(want))+"x\n"), 0o600) // the next request needs the next token
-	s.requests = append(s.requests, r.Method+" "+r.URL.Path+" "+body.APIVersion+" "+body.Kind+" "+
-		body.Metadata.Namespace+"/"+body.Metadata.Name+" uid="+body.DeleteOptions.Preconditions.UID+body.Preconditions.UID)
+	if isRead {
+		s.requests = append(s.requests, r.Method+" "+r.URL.String())
+	} else {
+		s.requests = append(s.requests, r.Method+" "+r.URL.Path+" "+body.APIVersion+" "+body.Kind+" "+
+			body.Metadata.Namespace+"/"+body.Metadata.Name+" uid="+body.DeleteOptions.Preconditions.UID+body.Preconditions.UID)
+	}
 	if len(s.answers) == 0 {
 		http.Error(w, "unexpected", http.StatusTeapot)
 		return

@@ -1,6 +1,7 @@
 // Package response acts on a whole workload where a rule asks for it: it stops the workload's processes, lets it
-// end, starts it anew or evicts it. Gate says whether it may, from values alone; Executor and Frozen do it. It must
-// never touch a process, unit or pod that is not of the workload it was given, nor anything before it is asked.
+// end, starts it anew or evicts it. Gate says whether it may, from values alone; Executor and Frozen do it. Executor
+// also looks whether workloads are ready. It must never touch a process, unit or pod that is not of the workload it was
+// given, nor anything before it is asked.
 //
 //	if why := gate.Admit(request, now); why == nil {
 //		done, err := executor.Do(ctx, rule.Drain, target)

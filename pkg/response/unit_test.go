@@ -19,6 +19,17 @@ type manager struct {
 	mu     sync.Mutex
 	result string
 	asked  []string
+	rows   []unitRow
+	values map[string]any // properties of shop.service
+}
+
+// unitRow is one of ListUnitsByNames.
+type unitRow struct {
+	Name, Description, LoadState, ActiveState, SubState, Followed string
+	Path                                                          dbus.ObjectPath
+	JobID                                                         uint32
+	JobType                                                       string
+	JobPath                                                       dbus.ObjectPath
 }
 
 // answer with a result from now on; "": a job does not end.
@@ -64,6 +75,26 @@ func (m *manager) RestartUnit(unit, mode string) (dbus.ObjectPath, *dbus.Error) 
 	return m.job("restart", unit, mode)
 }
 
+// ListUnitsByNames is systemd's.
+func (m *manager) ListUnitsByNames(names []string) ([]unitRow, *dbus.Error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked = append(m.asked, strings.Join(names, " "))
+	return m.rows, nil
+}
+
+// Get is that of a unit's properties.
+func (m *manager) Get(iface, name string) (dbus.Variant, *dbus.Error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.asked = append(m.asked, strings.TrimPrefix(iface, managerName+".")+"."+name)
+	value, known := m.values[name]
+	if !known {
+		return dbus.Variant{}, dbus.NewError("org.freedesktop.DBus.Error.UnknownProperty", []any{"Unknown property " + name})
+	}
+	return dbus.MakeVariant(value), nil
+}
+
 // newManager starts a bus of the test's own, with a manager on it.
 func newManager(t *testing.T) (*manager, string) {
 	t.Helper()
@@ -87,6 +118,9 @@ func newManager(t *testing.T) (*manager, string) {
 	})
 	t.Cleanup(func() { _ = m.conn.Close() })
 	if err := m.conn.Export(m, managerPath, managerIface); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.conn.Export(m, managerPath+"/unit/shop_2eservice", "org.freedesktop.DBus.Properties"); err != nil {
 		t.Fatal(err)
 	}
 	if reply, err := m.conn.RequestName(managerName, dbus.NameFlagDoNotQueue); err != nil || reply != dbus.RequestNameReplyPrimaryOwner {

@@ -29,6 +29,9 @@ type Config struct {
 	HierarchyID uint32
 	// Scoped confines every program to the cgroups in the workload map.
 	Scoped bool
+	// ContainerFlags are those (Container, Protected) of a cgroup that has the name of a container, from its first process
+	// on: until it is set, beside what it inherits.
+	ContainerFlags uint32
 	// PerProcess makes uprobes fire in followed processes only, not for everyone who maps the
 	// file. Implied by Scoped on a host that is shared.
 	PerProcess bool
@@ -151,12 +154,13 @@ func (s *Shared) prepare(spec *ebpf.CollectionSpec) (*ebpf.CollectionOptions, er
 		return nil, err
 	}
 	knobs := map[string]any{
-		"agent_start":  start,
-		"hierarchy":    s.Hierarchy,
-		"hierarchy_id": s.HierarchyID,
-		"scoped":       s.Scoped,
-		"agent_tgid":   uint32(os.Getpid()),
-		"can_loop":     s.loop,
+		"agent_start":     start,
+		"hierarchy":       s.Hierarchy,
+		"hierarchy_id":    s.HierarchyID,
+		"scoped":          s.Scoped,
+		"agent_tgid":      uint32(os.Getpid()),
+		"can_loop":        s.loop,
+		"container_flags": s.ContainerFlags,
 	}
 	for name, value := range knobs {
 		v, ok := spec.Variables[name]

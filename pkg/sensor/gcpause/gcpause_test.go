@@ -30,7 +30,7 @@ func TestPauses(t *testing.T) {
 				t.Fatalf("specimen: %+v", a.Pauses)
 			}
 			// Two for each cycle, and the two readings of the memory statistics.
-			sum := summarise(t, got.Wait(t, event.Pause, 2*n+2), p.PID, scope.ID)
+			sum := summarise(t, got.Wait(t, event.Pause, 2*n+2), p.PID, scope)
 			t.Logf("%s: runtime %+v, events of %d ns", a.Go, a.Pauses, sum.gc)
 			if toolchain == "go1.20.14" {
 				if sum.byReason[0] != 2*n+2 {
@@ -66,11 +66,11 @@ type summary struct {
 	byReason [256]int
 }
 
-func summarise(t *testing.T, events []event.Event, pid uint32, cgroup uint64) summary {
+func summarise(t *testing.T, events []event.Event, pid uint32, scope *sensortest.Scope) summary {
 	t.Helper()
 	var s summary
 	for _, ev := range events {
-		if ev.Tgid != pid || ev.CgroupID != cgroup || ev.Workload != sensortest.WorkloadID {
+		if ev.Tgid != pid || ev.CgroupID != scope.ID || ev.Workload != scope.Workload {
 			t.Errorf("header: %+v", ev)
 		}
 		p := ev.Pause

@@ -59,7 +59,7 @@ func (st *stage) next(t *testing.T, n int) map[event.Role][]event.HandshakeInfo 
 	all := st.got.Wait(t, event.Handshake, st.seen+n)
 	byRole := map[event.Role][]event.HandshakeInfo{}
 	for _, ev := range all[st.seen:] {
-		if ev.Tgid != st.PID || ev.CgroupID != st.scope.ID || ev.Workload != sensortest.WorkloadID || ev.Hook != event.HookUprobe {
+		if ev.Tgid != st.PID || ev.CgroupID != st.scope.ID || ev.Workload != st.scope.Workload || ev.Hook != event.HookUprobe {
 			t.Errorf("header: %+v", ev)
 		}
 		byRole[ev.Handshake.Role] = append(byRole[ev.Handshake.Role], ev.Handshake)

@@ -121,6 +121,7 @@ const (
 	bpfVarAgentStart          = "agent_start"
 	bpfVarAgentTgid           = "agent_tgid"
 	bpfVarCanLoop             = "can_loop"
+	bpfVarContainerFlags      = "container_flags"
 	bpfVarHierarchy           = "hierarchy"
 	bpfVarHierarchyId         = "hierarchy_id"
 	bpfVarScoped              = "scoped"
@@ -191,12 +192,13 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	AgentStart  *ebpf.VariableSpec `ebpf:"agent_start"`
-	AgentTgid   *ebpf.VariableSpec `ebpf:"agent_tgid"`
-	CanLoop     *ebpf.VariableSpec `ebpf:"can_loop"`
-	Hierarchy   *ebpf.VariableSpec `ebpf:"hierarchy"`
-	HierarchyId *ebpf.VariableSpec `ebpf:"hierarchy_id"`
-	Scoped      *ebpf.VariableSpec `ebpf:"scoped"`
+	AgentStart     *ebpf.VariableSpec `ebpf:"agent_start"`
+	AgentTgid      *ebpf.VariableSpec `ebpf:"agent_tgid"`
+	CanLoop        *ebpf.VariableSpec `ebpf:"can_loop"`
+	ContainerFlags *ebpf.VariableSpec `ebpf:"container_flags"`
+	Hierarchy      *ebpf.VariableSpec `ebpf:"hierarchy"`
+	HierarchyId    *ebpf.VariableSpec `ebpf:"hierarchy_id"`
+	Scoped         *ebpf.VariableSpec `ebpf:"scoped"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -242,12 +244,13 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	AgentStart  *ebpf.Variable `ebpf:"agent_start"`
-	AgentTgid   *ebpf.Variable `ebpf:"agent_tgid"`
-	CanLoop     *ebpf.Variable `ebpf:"can_loop"`
-	Hierarchy   *ebpf.Variable `ebpf:"hierarchy"`
-	HierarchyId *ebpf.Variable `ebpf:"hierarchy_id"`
-	Scoped      *ebpf.Variable `ebpf:"scoped"`
+	AgentStart     *ebpf.Variable `ebpf:"agent_start"`
+	AgentTgid      *ebpf.Variable `ebpf:"agent_tgid"`
+	CanLoop        *ebpf.Variable `ebpf:"can_loop"`
+	ContainerFlags *ebpf.Variable `ebpf:"container_flags"`
+	Hierarchy      *ebpf.Variable `ebpf:"hierarchy"`
+	HierarchyId    *ebpf.Variable `ebpf:"hierarchy_id"`
+	Scoped         *ebpf.Variable `ebpf:"scoped"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.

@@ -15,6 +15,7 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/sensor"
 	"github.com/plumbline-io/plumbline/pkg/sensor/process"
 	"github.com/plumbline-io/plumbline/pkg/sensor/sensortest"
+	"github.com/plumbline-io/plumbline/pkg/workload"
 )
 
 func open(t *testing.T) (*sensortest.Scope, *sensortest.Events) {
@@ -44,8 +45,8 @@ func TestLifeOfAProcessTree(t *testing.T) {
 	shPath, catPath := resolved(t, "/bin/sh"), resolved(t, "/bin/cat")
 	wantPaths := []string{shPath, catPath, catPath}
 	for i, ev := range execs {
-		if ev.Exec.Path != wantPaths[i] || ev.CgroupID != scope.ID || ev.Workload != sensortest.WorkloadID {
-			t.Errorf("exec %d: path %q cgroup %d workload %d, want %q %d %d", i, ev.Exec.Path, ev.CgroupID, ev.Workload, wantPaths[i], scope.ID, sensortest.WorkloadID)
+		if ev.Exec.Path != wantPaths[i] || ev.CgroupID != scope.ID || ev.Workload != scope.Workload {
+			t.Errorf("exec %d: path %q cgroup %d workload %d, want %q %d %d", i, ev.Exec.Path, ev.CgroupID, ev.Workload, wantPaths[i], scope.ID, scope.Workload)
 		}
 		if ev.Exec.Truncated || ev.Exec.Unlinked || ev.Exec.Detached || ev.Exec.Script {
 			t.Errorf("exec %d: unexpected facts: %+v", i, ev.Exec)
@@ -154,7 +155,7 @@ func TestChildCgroupInherits(t *testing.T) {
 		t.Errorf("made: %+v", made)
 	}
 	state, ok := scope.Shared.Workload(made.ID)
-	if !ok || state.ID != sensortest.WorkloadID || state.Mode != uint32(event.Learn) || state.Flags != sensor.Inherited {
+	if !ok || state.ID != scope.Workload || state.Mode != uint32(event.Learn) || state.Flags != sensor.Inherited {
 		t.Errorf("child is %+v, %t", state, ok)
 	}
 	if err := os.Remove(child); err != nil {
@@ -190,15 +191,78 @@ func TestExpectedCgroupIsNotInherited(t *testing.T) {
 		return made.Cgroup, state
 	}
 	first, inherited := remake(1)
-	if inherited.ID != sensortest.WorkloadID {
+	if inherited.ID != scope.Workload {
 		t.Fatalf("first: %+v", inherited)
 	}
-	want := sensor.State(sensortest.WorkloadID+1, event.Enforce, 7, event.AllDimensions)
+	want := sensor.State(scope.Workload+1, event.Enforce, 7, event.AllDimensions)
 	if err := scope.Shared.ExpectWorkload(first.Path, want); err != nil {
 		t.Fatal(err)
 	}
 	if _, again := remake(3); again != want {
 		t.Errorf("again: %+v, want %+v", again, want)
+	}
+}
+
+// A cgroup with the name of a container is one before user space has read of it, and what is made in it is too; others
+// are not.
+func TestContainerIsKnownByItsName(t *testing.T) {
+	scope := sensortest.NewScope(t)
+	scope.Shared.ContainerFlags = sensor.Container | sensor.Protected
+	p, err := process.Open(scope.Shared)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { p.Close() })
+	got := sensortest.Collect(t, scope.Shared, p)
+	id := strings.Repeat("0123456789abcdef", 4)
+	made := 0
+	for _, tc := range []struct {
+		name string
+		want bool
+	}{
+		{id, true},
+		{id + "/init.scope", true},
+		{"docker-" + id + ".scope", true},
+		{"cri-containerd-" + id + ".scope", true},
+		{"kubepods-pod1.slice:cri-containerd:" + id, true},
+		{"libpod-" + id, true},
+		{"conmon-" + id, false}, // as in pkg/workload
+		{"libpod-conmon-" + id + ".scope", false},
+		{"crio-conmon-" + id + ".scope", false},
+		{"conmon." + id, false},
+		{"child", false},
+		{".scope", false},
+		{id[1:], false},
+		{id[1:] + ".scope", false},
+		{id[1:] + "g", false},
+		{id[1:] + "A", false},
+		{id + "0", false},
+		{id + ".service", false},
+		{id + ".scope.scope", false},
+		{"docker" + id + ".scope", false},
+		{"web.service", false},
+		{strings.Repeat("x", 100) + "/" + strings.Repeat("y", 100) + "/" + id, false}, // longer than a key
+	} {
+		dir := scope.Dir
+		for part := range strings.SplitSeq(tc.name, "/") {
+			dir = filepath.Join(dir, part)
+			if os.Mkdir(dir, 0o755) == nil {
+				made++
+				defer os.Remove(dir)
+			}
+		}
+		cgroup := got.Wait(t, event.Cgroup, made)[made-1].Cgroup
+		state, known := scope.Shared.Workload(cgroup.ID)
+		want := uint32(sensor.Inherited)
+		if tc.want {
+			want |= sensor.Container | sensor.Protected
+		}
+		if !known || state.ID != scope.Workload || state.Flags != want {
+			t.Errorf("%s: %+v, want the flags %d", tc.name, state, want)
+		}
+		if is := workload.NewResolver().Resolve(cgroup.Path).Kind == workload.Container; is != tc.want && len(tc.name) < 200 {
+			t.Errorf("%s: for user space it is a container: %t", tc.name, is)
+		}
 	}
 }
 

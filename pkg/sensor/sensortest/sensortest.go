@@ -26,23 +26,29 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/sensor"
 )
 
-// WorkloadID is the scope's id in the kernel's workload map.
-const WorkloadID = 7
+// Base is what scopes are made in: shared maps that are confined to them, and a version 2 cgroup. Several tests may use
+// one base, one after the other, with what they have loaded beside it.
+type Base struct {
+	Dir    string
+	Shared *sensor.Shared
+	scopes uint32
+}
 
 // Scope is a version 2 cgroup of its own, in the map of workloads.
 type Scope struct {
-	Dir    string
-	ID     uint64 // of the cgroup
-	Shared *sensor.Shared
-	Held   event.Dimensions // that the mode is about; executions at first
+	Dir      string
+	ID       uint64 // of the cgroup
+	Workload uint32 // its id in the kernel's workload map; no other scope of the base has had it
+	Shared   *sensor.Shared
+	Held     event.Dimensions // that the mode is about; executions at first
+	lost     map[string]uint64
 }
 
 // kernelTypes are read once for all tests of a package, which run one after the other.
 var kernelTypes = sync.OnceValues(func() (*sensor.Types, error) { return sensor.ReadTypes("") })
 
-// NewScope makes a cgroup and shared maps that are confined to it, in learn mode. The test is
-// skipped where that cannot be had; in the VM matrix that fails it.
-func NewScope(t testing.TB) *Scope {
+// NewBase makes a cgroup and shared maps. The test is skipped where that cannot be had; in the VM matrix that fails it.
+func NewBase(t testing.TB) *Base {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		skip(t, "needs root: it loads programs into the kernel")
@@ -51,30 +57,77 @@ func NewScope(t testing.TB) *Scope {
 	if err != nil {
 		skip(t, err.Error())
 	}
+	types, err := kernelTypes()
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir, err := os.MkdirTemp(root, "plumbline-test-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &Scope{Dir: dir, Held: event.Dimensions(0).With(event.DimExec)}
+	shared, err := sensor.NewShared(sensor.Config{
+		RingBytes: 1 << 22, Hierarchy: sensor.HierarchyV2, Scoped: true, PerProcess: true, Poll: 10 * time.Millisecond, Types: types,
+	})
+	if err != nil {
+		t.Fatal(errors.Join(err, os.Remove(dir)))
+	}
+	return &Base{Dir: dir, Shared: shared}
+}
+
+// Close lets go of the maps and removes the cgroup, in which there is no scope any more.
+func (b *Base) Close() error { return errors.Join(b.Shared.Close(), os.Remove(b.Dir)) }
+
+// NewScope makes a cgroup and shared maps that are confined to it, in learn mode, as NewBase does.
+func NewScope(t testing.TB) *Scope {
+	t.Helper()
+	base := NewBase(t)
+	t.Cleanup(func() {
+		if err := base.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return base.NewScope(t)
+}
+
+// NewScope makes a cgroup for one test, in learn mode.
+func (b *Base) NewScope(t testing.TB) *Scope {
+	t.Helper()
+	dir, err := os.MkdirTemp(b.Dir, "scope-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.scopes++
+	s := &Scope{Dir: dir, Workload: b.scopes, Shared: b.Shared, Held: event.Dimensions(0).With(event.DimExec)}
 	t.Cleanup(func() { s.remove(t) })
 	info, err := os.Stat(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.ID = info.Sys().(*syscall.Stat_t).Ino // kernfs: the inode number is the cgroup id
-	types, err := kernelTypes()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Shared, err = sensor.NewShared(sensor.Config{
-		RingBytes: 1 << 22, Hierarchy: sensor.HierarchyV2, Scoped: true, PerProcess: true, Poll: 10 * time.Millisecond, Types: types,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.Shared.Close() })
+	s.lost = s.counters(t)
 	s.Set(t, event.Learn, 1)
 	return s
+}
+
+// Lost are the loss counters that grew since the scope was made, and by how much.
+func (s *Scope) Lost(t testing.TB) map[string]uint64 {
+	t.Helper()
+	lost := s.counters(t)
+	for reason, before := range s.lost {
+		if lost[reason] -= before; lost[reason] == 0 {
+			delete(lost, reason)
+		}
+	}
+	return lost
+}
+
+func (s *Scope) counters(t testing.TB) map[string]uint64 {
+	t.Helper()
+	counters, err := s.Shared.LossCounters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return counters
 }
 
 // InVM says whether the test has a kernel for itself.
@@ -108,7 +161,7 @@ func skip(t testing.TB, why string) {
 // Set changes the scope's mode and policy generation.
 func (s *Scope) Set(t testing.TB, mode event.Mode, generation uint32) {
 	t.Helper()
-	if err := s.Shared.SetWorkload(s.ID, sensor.State(WorkloadID, mode, generation, s.Held)); err != nil {
+	if err := s.Shared.SetWorkload(s.ID, sensor.State(s.Workload, mode, generation, s.Held)); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -133,6 +186,10 @@ func (s *Scope) Run(t testing.TB, name string, args ...string) error {
 }
 
 func (s *Scope) remove(t testing.TB) {
+	// The test may have closed the maps.
+	if err := s.Shared.RemoveWorkload(s.ID); err != nil && !errors.Is(err, syscall.EBADF) {
+		t.Error(err)
+	}
 	// The kernel lets go of a cgroup a moment after its last process was waited for.
 	Until(t, "remove cgroup", func() bool {
 		err := filepath.WalkDir(s.Dir, func(path string, d os.DirEntry, err error) error { return err })
@@ -174,8 +231,20 @@ type Events struct {
 	list []event.Event
 }
 
+// Collect reads the ring buffer until the test ends, and keeps what is not of other scopes: of earlier ones, whose processes end
+// a moment after their test.
+func (s *Scope) Collect(t testing.TB, sensors ...sensor.Sensor) *Events {
+	t.Helper()
+	return collect(t, s.Shared, func(ev *event.Event) bool { return ev.Workload == 0 || ev.Workload == s.Workload }, sensors)
+}
+
 // Collect reads the ring buffer until the test ends.
 func Collect(t testing.TB, shared *sensor.Shared, sensors ...sensor.Sensor) *Events {
+	t.Helper()
+	return collect(t, shared, func(*event.Event) bool { return true }, sensors)
+}
+
+func collect(t testing.TB, shared *sensor.Shared, keep func(*event.Event) bool, sensors []sensor.Sensor) *Events {
 	t.Helper()
 	reader, err := sensor.NewReader(shared, sensors, func(err error) { t.Error(err) })
 	if err != nil {
@@ -188,6 +257,9 @@ func Collect(t testing.TB, shared *sensor.Shared, sensors ...sensor.Sensor) *Eve
 	)
 	go func() {
 		done <- reader.Run(ctx, func(ev *event.Event) {
+			if !keep(ev) {
+				return
+			}
 			got.mu.Lock()
 			defer got.mu.Unlock()
 			got.list = append(got.list, Clone(ev))

@@ -187,14 +187,30 @@ func kill(ts *testscript.TestScript, neg bool, args []string) {
 	<-p.done
 }
 
-// until asks again and again; it ends early if nothing can come any more.
+// until asks again and again, less and less often: the guest has one processor for those that are waited for, too.
 func until(done func() bool) bool {
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	pause := 20 * time.Millisecond
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(pause) {
 		if done() {
 			return true
 		}
+		pause = min(pause*5/4, 300*time.Millisecond)
 	}
 	return false
+}
+
+// untilFile asks about what a file has, each time that it has more.
+func untilFile(name string, done func(data []byte) bool) bool {
+	seen := int64(-1)
+	return until(func() bool {
+		info, err := os.Stat(name)
+		if err != nil || info.Size() == seen {
+			return false
+		}
+		seen = info.Size()
+		data, err := os.ReadFile(name)
+		return err == nil && done(data)
+	})
 }
 
 // waitFor waits until a file has a line that matches: waitfor FILE REGEXP
@@ -204,10 +220,7 @@ func waitFor(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	pattern, err := regexp.Compile("(?m)" + args[1])
 	ts.Check(err)
-	if !until(func() bool {
-		data, err := os.ReadFile(ts.MkAbs(args[0]))
-		return err == nil && pattern.Match(data)
-	}) {
+	if !untilFile(ts.MkAbs(args[0]), pattern.Match) {
 		data, _ := os.ReadFile(ts.MkAbs(args[0]))
 		ts.Fatalf("%s has no %q after %s:\n%s", args[0], args[1], patience, data)
 	}
@@ -237,11 +250,7 @@ func count(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("count %s %s: want a number from 1 on: there are none yet is always so", args[0], args[1])
 	}
 	got := 0
-	done := until(func() bool {
-		data, err := os.ReadFile(ts.MkAbs(args[0]))
-		if err != nil {
-			return false
-		}
+	done := untilFile(ts.MkAbs(args[0]), func(data []byte) bool {
 		got = matching(data, args[2:])
 		return got >= want
 	})

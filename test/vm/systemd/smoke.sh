@@ -66,6 +66,20 @@ grep -q 'frozen 1' /sys/fs/cgroup/system.slice/shop.service/cgroup.events || fai
 plumbline-agent release shop.service
 until_true 120 test -e /run/shop/answer
 
+# A unit that was ready, and fails after a denial, is only audited in that dimension: it can do its work again.
+[ "$(ask id)" = failed ] || fail "id ran after the quarantine"
+request 'exit 3'
+until_true 60 systemctl is-failed shop
+stepped_down() { [ "$(state shop.service softened)" = exec ]; }
+until_true 60 stepped_down
+plumbline-agent status | grep 'shop.service: denied something lately; whether it is ready: not ready: failed (failed): exit-code' || fail "status does not say why"
+unready() { journalctl --no-pager -o cat -u plumbline-agent | grep -c '"rule":"Enforcement stepped down".*it was ready, and is not any more after denials (dimension=exec' || :; }
+[ "$(unready)" = 1 ] || fail "$(unready) alerts about a unit that is not ready any more, want 1"
+systemctl start shop
+[ "$(ask id)" = ran ] || fail "id was stopped after its dimension had stepped down"
+plumbline-agent mode set shop.service enforce
+[ "$(ask id)" = failed ] || fail "id ran after the mode was set again"
+
 # Enforcement outlives the agent, and ends when somebody says so.
 systemctl stop plumbline-agent
 [ "$(systemctl is-failed plumbline-agent)" != failed ] || fail "the agent did not end cleanly"
@@ -73,4 +87,4 @@ systemctl stop plumbline-agent
 plumbline-agent unload
 [ "$(ask id)" = ran ] || fail "the unit is still held after unload"
 [ ! -e /sys/fs/bpf/plumbline ] || fail "left: $(find /sys/fs/bpf/plumbline)"
-echo "installed, learnt, enforced, restarted, quarantined, stopped, unloaded"
+echo "installed, learnt, enforced, restarted, quarantined, healed, stopped, unloaded"

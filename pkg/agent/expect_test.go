@@ -1,0 +1,134 @@
+package agent
+
+import (
+	"errors"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/plumbline-io/plumbline/pkg/baseline"
+	"github.com/plumbline-io/plumbline/pkg/detect"
+	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/sensor"
+	"github.com/plumbline-io/plumbline/pkg/workload"
+)
+
+// expecting keeps what is expected.
+type expecting struct {
+	noKernel
+	paths map[string]sensor.WorkloadState
+}
+
+func (e expecting) ExpectWorkload(path string, s sensor.WorkloadState) error {
+	e.paths[path] = s
+	return nil
+}
+
+// Units that were promoted, or in which rules deny, and that do not run are expected where they ran, or where systemd would
+// put them; others are not, and neither is what lies elsewhere or is not theirs.
+func TestExpectUnits(t *testing.T) {
+	dir := t.TempDir()
+	store, err := openBaselineStore(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range []struct {
+		name, kind string
+		mode       event.Mode
+		cgroups    []string
+	}{
+		{"web.service", "unit", event.Enforce, []string{"/shops.slice/web.service", "/user.slice/mail.service", "/elsewhere/web.service"}},
+		{"usual.service", "unit", event.AuditMode, nil},
+		{"a-b@c.service", "unit", event.Enforce, nil},
+		{"learning.service", "unit", event.Learn, []string{"/system.slice/learning.service"}},
+		{"off.service", "unit", event.Off, []string{"/system.slice/off.service"}},
+		{"pay-1.service", "unit", event.Learn, []string{"/pay.slice/pay-1.service"}},
+		{"sshd.service", "unit", event.Learn, []string{"/system.slice/sshd.service"}},
+		{"0123456789ab", "container", event.Enforce, nil},
+		{"running.service", "unit", event.Enforce, []string{"/system.slice/running.service", "/other.slice/running.service"}},
+	} {
+		p := baseline.New(b.name, b.kind, event.AllDimensions)
+		p.Add(event.Key{Op: event.OpExec, Path: "/bin/x"}, false, time.Unix(1_800_000_000, 0))
+		for _, path := range b.cgroups {
+			p.NoteCgroup(path)
+		}
+		if b.mode == event.Off {
+			p.Demote(event.Off)
+		} else if err := p.Promote(b.mode, "test"); b.mode != event.Learn && err != nil {
+			t.Fatal(err)
+		}
+		if _, err := store.Save(b.name, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "damaged.service.yaml"), []byte("apiVersion: [\nworkloadKind: unit\nmode: enforce\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+
+	kernel := expecting{paths: map[string]sensor.WorkloadState{}}
+	r := newTestRegistry(t, dir, kernel, keptKeys{})
+	r.Protect = []string{"pay-*", "sshd.service", "never-ran.service"}
+	if err := r.Find(7, detect.Subject{Name: "running.service", Kind: "unit", Cgroup: "/system.slice/running.service"}); err != nil {
+		t.Fatal(err)
+	}
+	resolver := workload.NewResolver()
+	at := func(path string) (detect.Subject, bool) {
+		w := resolver.Resolve(path)
+		return detect.Subject{Name: w.Name, Kind: string(w.Kind), Cgroup: w.Cgroup}, !strings.HasPrefix(path, "/elsewhere/")
+	}
+	units, err := store.Units(r.isExpected)
+	for _, name := range units {
+		err = errors.Join(err, r.Expect(name, at))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{`/pay.slice/pay-1.service`, `/shops.slice/web.service`, `/system.slice/running.service`, `/system.slice/system-a\x2db.slice/a-b@c.service`, `/system.slice/usual.service`}
+	if got := slices.Sorted(maps.Keys(kernel.paths)); !slices.Equal(got, want) {
+		t.Errorf("expected are %q, want %q", got, want)
+	}
+	if pay := kernel.paths["/pay.slice/pay-1.service"]; pay.Mode != uint32(event.Learn) || pay.Flags != sensor.Protected {
+		t.Errorf("%+v", pay)
+	}
+	web := kernel.paths["/shops.slice/web.service"]
+	if web.Mode != uint32(event.Enforce) || web.Flags != sensor.Protected || web.Held != uint32(event.AllDimensions) {
+		t.Errorf("%+v", web)
+	}
+
+	// It is one and the same when it starts, and what its mode is by then.
+	if err := r.SetMode("web.service", event.AuditMode, ""); err != nil {
+		t.Fatal(err)
+	}
+	if got := kernel.paths["/shops.slice/web.service"]; got.ID != web.ID || got.Mode != uint32(event.AuditMode) {
+		t.Errorf("after its mode was set: %+v", got)
+	}
+	if err := r.Join(8, detect.Subject{Name: "web.service", Kind: "unit", Cgroup: "/new.slice/web.service"}); err != nil {
+		t.Fatal(err)
+	}
+	if id := r.IDOf(8); id != web.ID {
+		t.Errorf("it is workload %d, was expected as %d", id, web.ID)
+	}
+	if err := r.Save(); err != nil {
+		t.Fatal(err)
+	}
+	p, _, err := store.Load("web.service")
+	if err != nil || !slices.Contains(p.Cgroups(), "/new.slice/web.service") {
+		t.Errorf("the next agent would not know of its new place: %v, %v", p.Cgroups(), err)
+	}
+}
+
+func FuzzBaselineHead(f *testing.F) {
+	f.Add([]byte("apiVersion: plumbline.io/v1\nkind: Baseline\nworkload: \"a: b\\n\"\nworkloadKind: unit\nmode: enforce\nexec: []\n"))
+	f.Add([]byte("a: &a [*a]\nmode: &b\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file := filepath.Join(t.TempDir(), "f.yaml")
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = readHead(file)
+	})
+}
