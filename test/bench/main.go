@@ -27,8 +27,10 @@ func main() {
 	flag.StringVar(&c.agent, "agent", "test/bench/agents/plumbline.sh", "script of the agent under test in the part vm")
 	flag.StringVar(&c.with, "with", "", "further programs of this machine that the script needs there, comma-separated")
 	flag.StringVar(&c.loads, "loads", "", "only the loads of the part vm that match")
+	flag.IntVar(&c.boots, "boots", 3, "boots of each kernel in the part vm; what they find differs by some hundredths")
 	flag.BoolVar(&c.profile, "programs", false, "in the part vm, also tell which BPF programs each load calls, and what they cost")
 	flag.Parse()
+	c.boots = max(1, c.boots)
 	c.bin = *bin
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer cancel()

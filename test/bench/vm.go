@@ -22,6 +22,7 @@ type comparison struct {
 	agent   string // script; its programs are beside it or in bin
 	with    string // further programs of this machine for the guest, comma-separated
 	loads   string // only those that match
+	boots   int    // of each kernel: where things lie in memory differs, and with it what a load costs
 	profile bool   // tell what the agent's BPF programs do meanwhile
 }
 
@@ -39,11 +40,13 @@ func (c comparison) measure(ctx context.Context) ([]row, error) {
 	}
 	var rows []row
 	for _, kernel := range strings.Split(c.kernels, ",") {
-		r, version, err := c.boot(ctx, kernel, guest)
-		if err != nil {
-			return nil, err
+		reports, version := make([]report.Report, c.boots), ""
+		for i := range reports {
+			if reports[i], version, err = c.boot(ctx, kernel, guest); err != nil {
+				return nil, err
+			}
 		}
-		rows = append(rows, c.rows(version, r)...)
+		rows = append(rows, c.rows(version, reports)...)
 	}
 	return rows, nil
 }
@@ -82,23 +85,25 @@ func (c comparison) boot(ctx context.Context, kernel, guest string) (r report.Re
 	return r, m.Kernel.Version, json.Unmarshal(results[0].Files[guestReport], &r)
 }
 
-func (c comparison) rows(version string, r report.Report) []row {
-	rows := []row{{fmt.Sprintf("Linux %s, %s, in instructions", version, filepath.Base(c.agent)), "", ""}}
-	for _, l := range r.Loads {
+func (c comparison) rows(version string, boots []report.Report) []row {
+	rows := []row{{fmt.Sprintf("Linux %s, %s, in instructions; at the median of %d boots", version, filepath.Base(c.agent), len(boots)), "", ""}}
+	for i := range boots[0].Loads {
+		l, least, most := report.Median(boots, i)
 		events := 0.0
 		for _, n := range l.Beside.Events {
 			events += n
 		}
 		rows = append(rows, row{
 			fmt.Sprintf("  %s (%s), %.0f without an agent: all-in ratio", l.Name, l.What, l.None(report.Cost.AllIn)),
-			fmt.Sprintf("%.4f (inline %.4f, agent %.0f, threads %.0f, events %.2f, spread %.4f)", l.Ratio(report.Cost.AllIn), l.Ratio(report.Cost.InlineOnly),
+			fmt.Sprintf("%.4f (%.4f to %.4f; inline %.4f, agent %.0f, threads %.0f, events %.2f, spread %.4f)", l.Ratio(report.Cost.AllIn), least, most, l.Ratio(report.Cost.InlineOnly),
 				l.Beside.Agent, l.Beside.Threads-l.None(func(c report.Cost) float64 { return c.Threads }), events, l.Spread()),
 			fmt.Sprint(l.Goal),
 		})
 	}
-	beside, without := r.Idle()
+	last := boots[len(boots)-1]
+	beside, without := last.Idle()
 	return append(rows,
 		row{"  a second without a load, agent and kernel threads", fmt.Sprintf("%.2f M instructions (without an agent %.2f M)", beside/1e6, without/1e6), ""},
-		row{"  agent start", fmt.Sprintf("%.0f M instructions, %.0f M of them in the kernel", r.Start/1e6, r.StartKernel/1e6), ""},
-		row{"  agent's resident memory", fmt.Sprintf("%.1f MiB", float64(r.RSS)/(1<<20)), ""})
+		row{"  agent start", fmt.Sprintf("%.0f M instructions, %.0f M of them in the kernel", last.Start/1e6, last.StartKernel/1e6), ""},
+		row{"  agent's resident memory", fmt.Sprintf("%.1f MiB", float64(last.RSS)/(1<<20)), ""})
 }

@@ -2,7 +2,10 @@
 // not judge: the goals travel with the numbers.
 package report
 
-import "slices"
+import (
+	"cmp"
+	"slices"
+)
 
 // Report of one boot. Costs are in instructions, which the guest's clock shows as nanoseconds.
 type Report struct {
@@ -47,6 +50,16 @@ func (l Load) Ratio(how func(Cost) float64) float64 { return how(l.Beside) / l.N
 func (l Load) Spread() float64 {
 	a, b := l.Before.AllIn(), l.After.AllIn()
 	return max(a, b)/min(a, b) - 1
+}
+
+// Median is the nth load of the boot with the median of the all-in ratios, and the least and the greatest of these.
+func Median(boots []Report, nth int) (l Load, least, most float64) {
+	loads := make([]Load, len(boots))
+	for i, r := range boots {
+		loads[i] = r.Loads[nth]
+	}
+	slices.SortFunc(loads, func(a, b Load) int { return cmp.Compare(a.Ratio(Cost.AllIn), b.Ratio(Cost.AllIn)) })
+	return loads[len(loads)/2], loads[0].Ratio(Cost.AllIn), loads[len(loads)-1].Ratio(Cost.AllIn)
 }
 
 // Idle is what a second without a load takes with the agent and without it, at the median of the loads' moments
