@@ -10,7 +10,7 @@
  *  - tp_btf/sched_process_exec: executions only. SIGKILL; the new image does not run an instruction;
  *  - cgroup/connect and its like: network only, beside any of the others;
  *  - tp_btf/sys_enter: system calls, which are learnt only, beside any of the others;
- *  - kprobe/security_sock_graft: connections that a server takes, which are told for rules only;
+ *  - fentry/security_sock_graft: connections that a server takes, which are told for rules only;
  *  - fentry/cgroup_attach_task and tracepoints: nothing is decided there, runtimes are known by them (runtime.h).
  *
  * An LSM program is not called if one before it denied, so that none looks at the value so far.

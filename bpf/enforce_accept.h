@@ -9,8 +9,8 @@
  * before there is a client.
  */
 
-SEC("kprobe/security_sock_graft")
-int BPF_KPROBE(accept_sock_graft, struct sock *sk)
+SEC("fentry/security_sock_graft")
+int BPF_PROG(accept_sock_graft, struct sock *sk)
 {
 	__u16 family = BPF_CORE_READ(sk, __sk_common.skc_family);
 	__u16 protocol = BPF_CORE_READ(sk, sk_protocol);
@@ -23,7 +23,7 @@ int BPF_KPROBE(accept_sock_graft, struct sock *sk)
 		return 0;
 	if (!current_subject(&subject) || !subject.workload.id || !rules_ask(OP_ACCEPT))
 		return 0;	/* out of scope, the agent, or nobody asks */
-	p = begin_fact(&subject, OP_ACCEPT, HOOK_KPROBE);
+	p = begin_fact(&subject, OP_ACCEPT, HOOK_FENTRY);
 	if (!p)
 		return 0;	/* counted */
 	p->held = 0;

@@ -60,6 +60,7 @@ static __always_inline bool is_refused(struct place *p)
 	ask_rules_path(p->number, OWN, p->op);
 	look_at_execution(p->number);
 	obey(p);
+	begin_key(p);		/* as in look_at_baseline */
 	return !p->answer.rule;
 }
 

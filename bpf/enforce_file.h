@@ -139,8 +139,8 @@ static __always_inline void refuse_path(struct place *p)
 }
 
 /*
- * Decides about the question of a place about place->dentry; NULL: about place->path, which is the name of something that is
- * in no tree. Global, as in deed.h.
+ * Decides about the question of a place about place->dentry, or about a name that stands in place->path. Global, as in
+ * deed.h.
  */
 __noinline int check_path(__u32 number)
 {
@@ -149,10 +149,10 @@ __noinline int check_path(__u32 number)
 
 	if (!p)
 		return VERDICT_UNPROVEN;
-	if (p->dentry)
-		write_path(p);
-	else
+	if (p->named)
 		p->access.path_facts = 0;
+	else
+		write_path(p);
 	if (p->guarded)
 		refuse_path(p);
 	else

@@ -265,6 +265,7 @@ static __always_inline int ask_abstract(struct subject *s, __u8 hook, enum opera
 
 	if (!p)
 		return VERDICT_UNPROVEN;
+	p->named = 1;
 	__builtin_memset(p->path.path, 0, PATH_BYTES);
 	barrier_var(len);
 	len &= 127;	/* at most 108, the size of sun_path */

@@ -199,6 +199,7 @@ static __always_inline int on_task_alloc(__u8 hook, unsigned long clone_flags)
 	p = begin_question(&subject, OP_WRITE, hook, who);
 	if (!p)
 		return result(VERDICT_UNPROVEN, &subject);
+	p->named = 1;
 	__builtin_memset(p->path.path, 0, PATH_BYTES);
 	__builtin_memcpy(p->path.path, name, sizeof(name));
 	p->access.path_len = sizeof(name) - 1;

@@ -37,7 +37,7 @@ enum hook {
 	HOOK_UPROBE = 5,
 	HOOK_CGROUP = 6,	/* cgroup/connect4 and its like: the operation returns -EPERM */
 	HOOK_FANOTIFY = 7,	/* a permission event, which the agent answers: execve returns -EPERM */
-	HOOK_KPROBE = 8,
+	HOOK_FENTRY = 8,
 };
 
 /* Workload modes, in order of strength. */

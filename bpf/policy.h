@@ -203,6 +203,7 @@ struct place {
 	__u8 held;		/* 1: the workload is held to its baseline in this */
 	__u8 nameless;		/* not 0: a path that no baseline may hold */
 	__u8 guarded;		/* 1: of the agent, and to be denied */
+	__u8 named;		/* 1: it is in no tree, and its name stands in path */
 	__u8 is_new;		/* 1: a name that does not stand in the tree yet */
 	__u8 exact;		/* 1: the baseline has an entry for exactly this */
 	struct dentry *dentry;	/* of what it is about; where it has to be looked for first */
@@ -300,6 +301,7 @@ static __always_inline struct place *begin_question(struct subject *s, enum oper
 	p->held = is_held(s, op);
 	p->nameless = 0;
 	p->guarded = 0;
+	p->named = 0;
 	p->is_new = 0;
 	p->inode = 0;
 	p->device = 0;
@@ -734,7 +736,7 @@ static __always_inline void decide_path(struct place *p, bool execution)
 			look_at_execution(p->number);
 		obey(p);
 		obey_by_names(p->number);
-		begin_key(p);	/* rules were asked by it */
+		begin_key(p);	/* as in look_at_baseline */
 	}
 	if (p->held && !p->nameless && !entry)
 		entry = find_path_pattern(p);

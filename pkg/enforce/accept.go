@@ -13,7 +13,7 @@ import (
 
 const (
 	acceptProgram  = "accept_sock_graft"
-	acceptHook     = "kprobe/" + acceptFunction
+	acceptHook     = "fentry/" + acceptFunction
 	acceptFunction = "security_sock_graft"
 )
 
@@ -49,7 +49,9 @@ func (w *acceptWatch) set(on bool) {
 	switch {
 	case !on && w.link != nil:
 		w.err, w.link = w.link.Close(), nil
-	case on && w.link == nil:
+	case !on:
+		w.err = nil
+	case w.link == nil:
 		w.link, w.err = w.attach()
 	}
 }
@@ -66,7 +68,7 @@ func (w *acceptWatch) attach() (link.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := link.Kprobe(acceptFunction, program, nil)
+	l, err := link.AttachTracing(link.TracingOptions{Program: program})
 	if err != nil {
 		err = fmt.Errorf("attach %s: %w", acceptHook, err)
 	}

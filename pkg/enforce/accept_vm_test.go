@@ -84,7 +84,7 @@ func TestAccept(t *testing.T) {
 		return list
 	}
 	hook := func() (is, supported bool) {
-		i := slices.IndexFunc(e.Status(), func(s sensor.Status) bool { return strings.HasPrefix(s.Hook, "kprobe/") })
+		i := slices.IndexFunc(e.Status(), func(s sensor.Status) bool { return strings.HasSuffix(s.Hook, "/security_sock_graft") })
 		return i >= 0, i >= 0 && e.Status()[i].Supported
 	}
 	use := func(condition string) {
@@ -143,7 +143,7 @@ func TestAccept(t *testing.T) {
 	for _, ev := range accepts() {
 		a := &ev.Access
 		got = append(got, fmt.Sprintf("%s from %d at %s", a.Key, a.ClientPort, a.Local))
-		if ev.Hook != event.HookKprobe || ev.Verdict != event.Allow || ev.Tgid == 0 || a.Comm == "" || a.Start == 0 || ev.Workload != scope.Workload || a.Known {
+		if ev.Hook != event.HookFentry || ev.Verdict != event.Allow || ev.Tgid == 0 || a.Comm == "" || a.Start == 0 || ev.Workload != scope.Workload || a.Known {
 			t.Errorf("%+v", ev)
 		}
 	}

@@ -318,22 +318,29 @@ func testBaselineOfDenials(t *testing.T, w *trial) {
 	deeds := map[event.Key][2]string{file: {"read", dir}, connection: {"connect4", strconv.Itoa(int(port))}}
 	about := fmt.Sprintf("(%s or (%s)) and ", conditionFor(file), conditionFor(connection))
 	all := event.Dimensions(0).With(event.DimFile).With(event.DimNetwork)
+	exact := []event.Key{file, connection}
+	patterns := []event.Key{
+		{Op: event.OpRead, Path: dir + "/**"},
+		{Op: event.OpConnect, Protocol: event.ProtocolTCP, Address: netip.MustParsePrefix("127.0.0.0/8"), Port: port},
+	}
 	generation := uint32(300)
 	for _, tc := range []struct {
 		mode        event.Mode
 		held        event.Dimensions
-		known       bool
+		known       []event.Key
 		outside, in bool
 	}{
-		{event.Off, all, true, false, false},
-		{event.Learn, all, false, false, false},
-		{event.Learn, all, true, false, false},
-		{event.AuditMode, all, false, true, false},
-		{event.AuditMode, all, true, false, true},
-		{event.AuditMode, 0, true, false, false},
-		{event.Enforce, all, false, true, false},
-		{event.Enforce, all, true, false, true},
-		{event.Enforce, 0, true, false, false},
+		{event.Off, all, exact, false, false},
+		{event.Learn, all, nil, false, false},
+		{event.Learn, all, exact, false, false},
+		{event.AuditMode, all, nil, true, false},
+		{event.AuditMode, all, exact, false, true},
+		{event.AuditMode, all, patterns, false, true},
+		{event.AuditMode, 0, exact, false, false},
+		{event.Enforce, all, nil, true, false},
+		{event.Enforce, all, exact, false, true},
+		{event.Enforce, all, patterns, false, true},
+		{event.Enforce, 0, patterns, false, false},
 	} {
 		for condition, denied := range map[string]bool{
 			"evt.verdict in (audit, deny)": tc.outside, "not evt.verdict in (audit, deny)": !tc.outside,
@@ -341,10 +348,8 @@ func testBaselineOfDenials(t *testing.T, w *trial) {
 		} {
 			w.use(t, ruleText("r", about+condition, denying))
 			generation++
-			if tc.known {
-				if err := w.enforcer.Replace(w.scope.Workload, generation, []event.Key{file, connection}); err != nil {
-					t.Fatal(err)
-				}
+			if err := w.enforcer.Replace(w.scope.Workload, generation, tc.known); err != nil {
+				t.Fatal(err)
 			}
 			w.scope.Held = tc.held
 			w.state(t, tc.mode, generation, sensor.Protected)

@@ -47,7 +47,8 @@ func use(t *testing.T, strength enforce.Strength, dimensions event.Dimensions) (
 	if k.err != nil {
 		t.Fatal(k.err)
 	}
-	if _, err := k.enforcer.LoadRules(&rule.Ruleset{}); err != nil {
+	_, err := k.enforcer.LoadRules(&rule.Ruleset{})
+	if err := errors.Join(err, k.enforcer.Pause(0)); err != nil {
 		t.Fatal(err)
 	}
 	return k, k.base.NewScope(t)

@@ -39,7 +39,11 @@ func (e *Enforcer) LoadRules(set *rule.Ruleset) (Rules, error) {
 		return e.rules.Rules, err
 	}
 	next := Rules{Generation: max(e.rules.Generation+1, 1), Entries: len(w.paths) + len(w.above) + len(w.prefixes) + len(w.suffixes) + len(w.facts)}
-	e.accepts.set(w.ops&(1<<event.OpAccept) != 0)
+	accepts := w.ops&(1<<event.OpAccept) != 0
+	if accepts {
+		e.accepts.set(true)
+	}
+	defer func() { e.accepts.set(slices.Contains(e.rules.Operations, event.OpAccept)) }()
 	for ops := w.ops; ops != 0; ops &= ops - 1 {
 		op := event.Operation(bits.TrailingZeros32(ops))
 		next.Operations = append(next.Operations, op)

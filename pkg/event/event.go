@@ -52,7 +52,7 @@ const (
 	HookUprobe
 	HookCgroup   // cgroup/connect and its like: the operation returns EPERM
 	HookFanotify // a permission event that the agent answered: execve returns EPERM
-	HookKprobe   // of a function of the kernel: observed only
+	HookFentry   // of a function of the kernel: observed only
 )
 
 // Mode is how a workload is held to its baseline.

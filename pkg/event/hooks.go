@@ -38,7 +38,7 @@ func (o Operation) Hooks() []string {
 	case OpSend:
 		return []string{"cgroup/sendmsg4", "cgroup/sendmsg6"}
 	case OpAccept:
-		return []string{"kprobe/security_sock_graft"}
+		return []string{"fentry/security_sock_graft"}
 	}
 	return o.privilegeHooks()
 }

@@ -6,7 +6,7 @@ import "fmt"
 var (
 	kindNames    = [...]string{"unspecified", "fork", "exec", "exit", "exec_check", "handshake", "pause", "cgroup", "access"}
 	verdictNames = [...]string{"allow", "audit", "deny"}
-	hookNames    = [...]string{"unspecified", "tracepoint", "lsm", "fmod_ret", "signal", "uprobe", "cgroup", "fanotify", "kprobe"}
+	hookNames    = [...]string{"unspecified", "tracepoint", "lsm", "fmod_ret", "signal", "uprobe", "cgroup", "fanotify", "fentry"}
 	modeNames    = [...]string{"off", "learn", "audit", "enforce"}
 )
 

@@ -21,7 +21,7 @@ func eventFields() []field {
 	verdict := text("evt.verdict", allClasses, func(e *Env) string { return e.Event.Verdict.String() })
 	verdict.words = []string{event.Allow.String(), event.Audit.String(), event.Deny.String()}
 	hook := text("evt.hook", allClasses, func(e *Env) string { return e.Event.Hook.String() })
-	for h := event.HookTracepoint; h <= event.HookKprobe; h++ {
+	for h := event.HookTracepoint; h <= event.HookFentry; h++ {
 		hook.words = append(hook.words, h.String())
 	}
 	operation := text("evt.operation", kindsOf(event.Access), func(e *Env) string { return e.Event.Access.Op.String() })

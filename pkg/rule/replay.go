@@ -101,7 +101,7 @@ func parseEvent(line []byte) (*event.Event, Workload, time.Time, error) {
 	var errs [4]error
 	ev.Kind, errs[0] = nameOf("kind", r.Kind, event.Fork, event.KindCount)
 	ev.Verdict, errs[1] = nameOf("verdict", r.Verdict, event.Allow, event.Deny+1)
-	ev.Hook, errs[2] = nameOf("hook", r.Hook, event.HookUnspecified, event.HookKprobe+1)
+	ev.Hook, errs[2] = nameOf("hook", r.Hook, event.HookUnspecified, event.HookFentry+1)
 	if year := r.Time.UTC().Year(); year < 1970 || year > 2200 { // what nanoseconds can count, with room
 		errs[3] = fmt.Errorf("time: missing, or not within 1970 and 2200")
 	}

@@ -199,15 +199,15 @@ func until(done func() bool) bool {
 	return false
 }
 
-// untilFile asks about what a file has, each time that it has more.
+// untilFile asks about what a file has, each time that it has changed.
 func untilFile(name string, done func(data []byte) bool) bool {
-	seen := int64(-1)
+	var seen os.FileInfo
 	return until(func() bool {
 		info, err := os.Stat(name)
-		if err != nil || info.Size() == seen {
+		if err != nil || seen != nil && os.SameFile(info, seen) && info.Size() == seen.Size() && info.ModTime().Equal(seen.ModTime()) {
 			return false
 		}
-		seen = info.Size()
+		seen = info
 		data, err := os.ReadFile(name)
 		return err == nil && done(data)
 	})
