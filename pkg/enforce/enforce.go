@@ -131,9 +131,14 @@ func (e *Enforcer) note(hook string, supported bool, why string) {
 // climb loads and attaches one rung. The hook of executions decides whether the kernel has it; what
 // else is missing is noted.
 func (e *Enforcer) climb(shared *sensor.Shared, cfg Config, r rung) error {
-	if r.strength == LSM {
+	switch r.strength {
+	case LSM:
 		// LSM programs attach also where bpf is not in the list of LSMs, and are never called.
 		if err := lsmActive(); err != nil {
+			return err
+		}
+	case Fanotify:
+		if err := survivesWarning(shared.HasFunction); err != nil {
 			return err
 		}
 	}

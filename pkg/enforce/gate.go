@@ -5,11 +5,14 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/plumbline-io/plumbline/pkg/sensor"
 )
 
 const (
@@ -44,6 +47,17 @@ type GateCounters struct {
 	Unseen         uint64 // allowed: the waiting task was not to be found
 	Unread         uint64 // denied by the kernel, which could not open the file for us
 	Overflown      uint64 // allowed by the kernel: its queue was full
+}
+
+// survivesWarning refuses to load the gate's program where the machine would stop at that: it is of a type (raw tracepoint)
+// that kernels before 6.1 let use maps that grow, but with a warning. has says whether the kernel has a function; that
+// one came with the allocator by which they may since.
+func survivesWarning(has func(function string) bool) error {
+	setting, err := os.ReadFile("/proc/sys/kernel/panic_on_warn")
+	if err == nil && strings.TrimSpace(string(setting)) != "0" && !has("bpf_mem_alloc_init") {
+		return fmt.Errorf("%w: kernels before 6.1 answer its program with a warning, at which this machine stops (kernel.panic_on_warn)", sensor.ErrNotSupported)
+	}
+	return nil
 }
 
 // openGate makes the group. It is asked about nothing before a file system is marked.

@@ -456,3 +456,29 @@ func (w *gateTrial) testStorm(t *testing.T) {
 	}
 	w.counts(t, enforce.Tally{Hits: uint64(n), Denied: uint64(n)})
 }
+
+// Where a warning of the kernel stops the machine, the gate is refused if it would lead to one, and else works.
+func TestFanotifyStopsNoMachine(t *testing.T) {
+	if !sensortest.InVM() {
+		t.Skip("needs a kernel that may stop")
+	}
+	const setting = "/proc/sys/kernel/panic_on_warn"
+	set := func(value string) {
+		if err := os.WriteFile(setting, []byte(value), 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("1")
+	t.Cleanup(func() { set("0") })
+	e, err := enforce.Open(sensortest.NewScope(t).Shared, enforce.Config{Strength: enforce.Fanotify})
+	if err == nil {
+		t.Cleanup(func() { e.Close() })
+	}
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil {
+		t.Fatal(err)
+	}
+	if old := strings.HasPrefix(unix.ByteSliceToString(name.Release[:]), "5.10."); old != errors.Is(err, sensor.ErrNotSupported) || !old && err != nil {
+		t.Errorf("%s: %v", name.Release, err)
+	}
+}
