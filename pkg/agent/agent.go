@@ -235,9 +235,9 @@ func (a *Agent) Run(outer context.Context) error {
 	group.Go(func() error { return a.expireBaselines(ctx) })
 	if a.kernel.enforcer != nil {
 		group.Go(func() error { return a.watchBreakGlass(ctx) })
-		if a.cfg.Readiness == on {
-			group.Go(func() error { return a.watchReadiness(ctx) })
-		}
+	}
+	if a.looksAtReadiness() {
+		group.Go(func() error { return a.watchReadiness(ctx) })
 	}
 	group.Go(func() error { return a.watchQuarantines(ctx) })
 	for range responders {
