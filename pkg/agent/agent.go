@@ -65,6 +65,7 @@ type Agent struct {
 	pinDirs       []string       // what the next agent has to look into
 	left          []sensor.Left
 	successor     *successor
+	places        *places
 	inherited     tallyByReason // losses that an earlier agent has not told
 	told          bool          // to stop: Run ended because its ctx did
 	started       time.Time
@@ -189,6 +190,9 @@ func (a *Agent) openRegistry() error {
 	for _, cg := range cgroups {
 		a.seed(cg)
 	}
+	if err := a.openPlaces(); err != nil {
+		return err
+	}
 	return a.expectUnits()
 }
 
@@ -231,9 +235,9 @@ func (a *Agent) Run(outer context.Context) error {
 	group.Go(func() error { return a.expireBaselines(ctx) })
 	if a.kernel.enforcer != nil {
 		group.Go(func() error { return a.watchBreakGlass(ctx) })
-		if a.cfg.Readiness == on {
-			group.Go(func() error { return a.watchReadiness(ctx) })
-		}
+	}
+	if a.looksAtReadiness() {
+		group.Go(func() error { return a.watchReadiness(ctx) })
 	}
 	group.Go(func() error { return a.watchQuarantines(ctx) })
 	for range responders {
@@ -255,7 +259,7 @@ func (a *Agent) Run(outer context.Context) error {
 	if a.releases() {
 		a.releaseAll("the agent was told to stop")
 	}
-	return errors.Join(err, outputs(), delivery(), a.registry.Save(), a.successor.Save(a.registry))
+	return errors.Join(err, outputs(), delivery(), a.registry.Save(), a.successor.Save(a.registry), a.places.Save(a.registry))
 }
 
 // startOutputs runs the outputs beyond the end of Run's ctx, as startDelivery does. One that fails must
@@ -305,7 +309,7 @@ func (a *Agent) saveBaselines(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-			if err := errors.Join(a.registry.Save(), a.successor.Save(a.registry), a.registry.Forget()); err != nil {
+			if err := errors.Join(a.registry.Save(), a.successor.Save(a.registry), a.places.Save(a.registry), a.registry.Forget()); err != nil {
 				a.cfg.Log.Error("save baselines", "error", err)
 			}
 		}

@@ -21,7 +21,7 @@ import (
 func (a *Agent) expectUnits() error {
 	units, err := a.store.Units(a.registry.isExpected)
 	for _, name := range units {
-		err = errors.Join(err, a.registry.Expect(name, a.host.SubjectAt))
+		err = errors.Join(err, a.registry.Expect(name, a.places.Of(name), a.host.SubjectAt))
 	}
 	if err != nil { // the others are held, and these once they run
 		a.cfg.Log.Error("expect units that do not run", "error", err)
@@ -45,9 +45,10 @@ func (r *registry) isExpected(name string, mode event.Mode) bool {
 	return mode == event.AuditMode || mode == event.Enforce || matches(r.Protect, name) && !r.isGuarded(name)
 }
 
-// Expect admits a unit that has a baseline, at the places where it ran before, or where systemd puts it if nothing else
-// is configured. at names the workload of a path, and says whether it is in scope.
-func (r *registry) Expect(name string, at func(path string) (detect.Subject, bool)) error {
+// Expect admits a unit that has a baseline, at the paths where it ran before; none: where systemd puts it if nothing else
+// is configured. at names the workload of a path, and says whether it is in scope. What fails keeps none of the other paths
+// from being expected.
+func (r *registry) Expect(name string, paths []string, at func(path string) (detect.Subject, bool)) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.byName[name] != nil {
@@ -57,26 +58,23 @@ func (r *registry) Expect(name string, at func(path string) (detect.Subject, boo
 	if err != nil || stored == nil {
 		return nil // one that cannot be read is told when it starts
 	}
-	paths := stored.Cgroups()
 	if len(paths) == 0 {
 		paths = []string{usualCgroup(name)}
 	}
 	var m *member
+	var errs []error
 	for _, path := range paths {
 		subject, inScope := at(path)
 		if !inScope || subject.Name != name || subject.Kind != string(workload.Unit) {
 			continue
 		}
 		if m == nil {
-			if m, err = r.enrol(subject, stored, mode, nil); err != nil {
-				return err
-			}
+			m, err = r.enrol(subject, stored, mode, nil) // it is a member in any case
+			errs = append(errs, err)
 		}
-		if err := r.expect(m, subject); err != nil {
-			return err
-		}
+		errs = append(errs, r.expect(m, subject))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // usualCgroup is where systemd makes the cgroup of a unit, unless a slice is configured for it: systemd.unit(5),

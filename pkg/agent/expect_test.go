@@ -36,6 +36,7 @@ func TestExpectUnits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	ran := map[string][]string{}
 	for _, b := range []struct {
 		name, kind string
 		mode       event.Mode
@@ -53,8 +54,8 @@ func TestExpectUnits(t *testing.T) {
 	} {
 		p := baseline.New(b.name, b.kind, event.AllDimensions)
 		p.Add(event.Key{Op: event.OpExec, Path: "/bin/x"}, false, time.Unix(1_800_000_000, 0))
-		for _, path := range b.cgroups {
-			p.NoteCgroup(path)
+		if b.cgroups != nil {
+			ran[b.name] = b.cgroups
 		}
 		if b.mode == event.Off {
 			p.Demote(event.Off)
@@ -69,6 +70,14 @@ func TestExpectUnits(t *testing.T) {
 		t.Fatal(err)
 	}
 
+	state := t.TempDir()
+	if err := (stateFile[map[string][]string]{filepath.Join(state, "places.json")}).Save(ran); err != nil {
+		t.Fatal(err)
+	}
+	places, err := openPlaces(state, store.Has)
+	if err != nil {
+		t.Fatal(err)
+	}
 	kernel := expecting{paths: map[string]sensor.WorkloadState{}}
 	r := newTestRegistry(t, dir, kernel, keptKeys{})
 	r.Protect = []string{"pay-*", "sshd.service", "never-ran.service"}
@@ -82,7 +91,7 @@ func TestExpectUnits(t *testing.T) {
 	}
 	units, err := store.Units(r.isExpected)
 	for _, name := range units {
-		err = errors.Join(err, r.Expect(name, at))
+		err = errors.Join(err, r.Expect(name, places.Of(name), at))
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -112,12 +121,11 @@ func TestExpectUnits(t *testing.T) {
 	if id := r.IDOf(8); id != web.ID {
 		t.Errorf("it is workload %d, was expected as %d", id, web.ID)
 	}
-	if err := r.Save(); err != nil {
+	if err := places.Save(r); err != nil {
 		t.Fatal(err)
 	}
-	p, _, err := store.Load("web.service")
-	if err != nil || !slices.Contains(p.Cgroups(), "/new.slice/web.service") {
-		t.Errorf("the next agent would not know of its new place: %v, %v", p.Cgroups(), err)
+	if places, err = openPlaces(state, store.Has); err != nil || !slices.Contains(places.Of("web.service"), "/new.slice/web.service") {
+		t.Errorf("the next agent would not know of its new place: %q, %v", places.Of("web.service"), err)
 	}
 }
 

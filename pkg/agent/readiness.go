@@ -27,6 +27,8 @@ const (
 	maxPodLooks = 64
 	// lookTime is for all of them.
 	lookTime = 4 * time.Second
+	// lookGap between two looks is more than waiting for a turn: what was in between, nobody knows.
+	lookGap = 6 * readinessEvery
 )
 
 // denials are when a workload was denied something in each dimension: the first and the last of those with less
@@ -67,14 +69,22 @@ type readiness struct {
 	last  response.Look // what was found then
 	ready bool          // a look found it ready
 	since time.Time     // of looks that found it not ready: the first of them in a row
+	// start is the first that a look found after it was ready last.
+	start response.Start
 	// excused is until when what became of it may have been because we had stopped it.
 	excused time.Time
 }
 
 // note says since when a workload is not ready any more, for good. Zero: it is, or that is not known.
 func (r *readiness) note(look response.Look, now time.Time) (lost time.Time) {
+	if now.Sub(r.asked) > lookGap {
+		r.since = time.Time{}
+	}
 	r.asked, r.last = now, look
 	r.ready = r.ready || look.Readiness == response.Ready
+	if r.isAnother(look.Start) {
+		look.Readiness, look.WasReady, look.Since = response.NotReady, true, look.Start.Begun
+	}
 	switch {
 	case look.Readiness != response.NotReady, !look.WasReady && !r.ready:
 		r.since = time.Time{}
@@ -89,6 +99,17 @@ func (r *readiness) note(look response.Look, now time.Time) (lost time.Time) {
 		return r.since
 	}
 	return look.Since
+}
+
+// isAnother says whether an earlier start than this one has failed. One of a lower number is somebody's, who counts anew.
+func (r *readiness) isAnother(s response.Start) bool {
+	if s.After.IsZero() {
+		return false
+	}
+	if !s.After.Equal(r.start.After) || s.Number < r.start.Number {
+		r.start = s
+	}
+	return s.Number > r.start.Number
 }
 
 // suspect is a workload whose readiness matters.
@@ -154,15 +175,17 @@ type readinessWatch struct {
 	unasked atomic.Uint64 // for which there was no room or no time
 }
 
-// ReadinessStatus tells of looks at workloads that were denied something.
+// ReadinessStatus tells of looks at workloads that were denied something. They are off, too, where nothing can be denied.
 type ReadinessStatus struct {
 	On    bool   `json:"on"`
 	Looks uint64 `json:"looks"`
 }
 
 func (a *Agent) readinessStatus() ReadinessStatus {
-	return ReadinessStatus{On: a.cfg.Readiness == on, Looks: a.readiness.looks.Load()}
+	return ReadinessStatus{On: a.looksAtReadiness(), Looks: a.readiness.looks.Load()}
 }
+
+func (a *Agent) looksAtReadiness() bool { return a.cfg.Readiness == on && a.kernel.enforcer != nil }
 
 // watchReadiness looks at workloads that were denied something until ctx ends.
 func (a *Agent) watchReadiness(ctx context.Context) error {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/plumbline-io/plumbline/pkg/detect"
+	"github.com/plumbline-io/plumbline/pkg/enforce"
 	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/response"
 	"github.com/plumbline-io/plumbline/pkg/workload"
@@ -56,6 +57,8 @@ func TestReadinessStepsDown(t *testing.T) {
 		"failed after a quarantine":  {slices.Concat([]glimpse{one}, looks(121, 121, "released", 0), looks(123, 150, "lost", 122)), 133, []string{"exec"}},
 		"two dimensions":             {append([]glimpse{denial(60, event.DimFile), one}, looks(103, 130, "lost", 100.1)...), 113, []string{"exec", "file"}},
 		"one before, one after":      {append([]glimpse{one, denial(101, event.DimFile)}, looks(103, 130, "lost", 100.1)...), 113, []string{"exec"}},
+		"after a gap":                {slices.Concat([]glimpse{one}, looks(103, 103, "lost", 100.1), looks(140, 145, "lost", 138)), 0, nil},
+		"waits for its turn":         {slices.Concat([]glimpse{one}, looks(103, 103, "lost", 100.1), looks(123, 123, "lost", 100.1)), 123, []string{"exec"}},
 		"no denials":                 {looks(103, 150, "lost", 100.1), 0, nil},
 		"not known to anybody":       {append([]glimpse{one}, looks(103, 150, "unknown", 0)...), 0, nil},
 		"was ready, and is replaced": {slices.Concat([]glimpse{one}, looks(103, 108, "ready", 0), looks(113, 150, "changing", 0)), 0, nil},
@@ -112,6 +115,46 @@ func TestReadinessStepsDown(t *testing.T) {
 				t.Errorf("stepped down again: %v", names(dims))
 			}
 		})
+	}
+}
+
+// A start that systemd makes because the one before it failed is no start like others: the workload is not ready, although
+// nobody has seen it fail.
+func TestStartsThatFail(t *testing.T) {
+	begin := time.Unix(1_800_000_000, 0)
+	at := func(seconds int) time.Time { return begin.Add(time.Duration(seconds) * time.Second) }
+	type seen struct{ from, to, after, number int } // every five seconds; no number: it is ready
+	for name, tc := range map[string]struct {
+		all  []seen
+		when int // when it is not ready for good; 0: never
+		lost int
+	}{
+		"starts long":              {[]seen{{0, 200, -1, 1}}, 0, 0},
+		"hangs, and again":         {[]seen{{0, 85, -1, 1}, {90, 175, -1, 2}}, 100, 90},
+		"hangs, nobody looks":      {[]seen{{0, 40, -1, 1}, {180, 220, -1, 2}}, 190, 180},
+		"somebody's start hangs":   {[]seen{{0, 85, -1, 0}, {90, 175, -1, 1}}, 100, 90},
+		"somebody starts it again": {[]seen{{0, 85, -1, 1}, {90, 175, -1, 0}}, 0, 0},
+		"was ready between":        {[]seen{{0, 20, -1, 1}, {25, 25, 0, -1}, {30, 60, 27, 2}}, 0, 0},
+		"so, and nobody looked":    {[]seen{{0, 20, -1, 1}, {30, 60, 27, 2}}, 0, 0},
+		"ready in time":            {[]seen{{0, 85, -1, 1}, {90, 95, -1, 2}, {100, 120, 0, -1}}, 0, 0},
+		"fails soon":               {[]seen{{0, 0, -1, 1}, {5, 5, -1, 9}, {10, 10, -1, 17}, {15, 15, -1, 25}}, 15, 15},
+	} {
+		var r readiness
+		when, since := 0, time.Time{}
+		for _, s := range tc.all {
+			for now := s.from; now <= s.to; now += 5 {
+				look := response.Look{Readiness: response.Ready}
+				if s.number >= 0 {
+					look = response.Look{Readiness: response.Changing, Start: response.Start{After: at(s.after), Begun: at(s.from), Number: uint32(s.number)}}
+				}
+				if lost := r.note(look, at(now)); when == 0 && !lost.IsZero() {
+					when, since = now, lost
+				}
+			}
+		}
+		if when != tc.when || when != 0 && !since.Equal(at(tc.lost)) {
+			t.Errorf("%s: lost at %d since %s", name, when, since)
+		}
 	}
 }
 
@@ -177,7 +220,7 @@ func TestLookAtReadiness(t *testing.T) {
 	}
 	alerts := &alertFile{}
 	a := &Agent{
-		cfg: Config{Readiness: "on"}, host: &host{hierarchy: hierarchy}, registry: r, sink: &sink{log: r.Log, file: alerts},
+		cfg: Config{Readiness: "on"}, host: &host{hierarchy: hierarchy}, kernel: &kernelSide{enforcer: &enforce.Enforcer{}}, registry: r, sink: &sink{log: r.Log, file: alerts},
 		detector: detect.New(detect.Config{Wall: func(uint64) time.Time { return time.Unix(1, 0) }}),
 	}
 	begin := time.Unix(1_800_000_000, 0)
@@ -213,6 +256,11 @@ func TestLookAtReadiness(t *testing.T) {
 	}
 	if s := a.readinessStatus(); !s.On || s.Looks != 3 || a.readiness.unasked.Load() != 0 {
 		t.Errorf("%+v, %d not asked", s, a.readiness.unasked.Load())
+	}
+	for _, off := range []*Agent{{cfg: Config{Readiness: "on"}, kernel: &kernelSide{}}, {cfg: Config{Readiness: "off"}, kernel: a.kernel}} {
+		if off.readinessStatus().On {
+			t.Errorf("it is on: configured %s, enforcer %v", off.cfg.Readiness, off.kernel.enforcer)
+		}
 	}
 
 	// Units cost one question together, containers one each.

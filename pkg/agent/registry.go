@@ -150,9 +150,6 @@ func (r *registry) join(cgroupID uint64, subject detect.Subject, begins bool) er
 		return err
 	}
 	m.cgroups[cgroupID] = true
-	if subject.Kind == string(workload.Unit) && m.profile.NoteCgroup(subject.Cgroup) {
-		m.dirty = m.dirty || m.unreadable == nil
-	}
 	return r.expect(m, subject)
 }
 

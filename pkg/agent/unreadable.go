@@ -36,9 +36,6 @@ func (r *registry) startAnew(m *member, mode event.Mode) (*baseline.Profile, err
 	next := r.newProfile(m.subject)
 	next.Demote(mode)
 	next.BeginRun()
-	for path := range m.paths {
-		next.NoteCgroup(path)
-	}
 	return next, nil
 }
 

@@ -57,7 +57,6 @@ type Profile struct {
 	runs        int
 	novelty     bool      // something was learnt in the current run
 	lastNovelty time.Time // when something was learnt last
-	cgroups     []string  // paths
 
 	full        event.Dimensions // in which something found no room
 	steppedDown event.Dimensions // which are audited although the mode is enforce

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"go.yaml.in/yaml/v3"
 
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
@@ -195,17 +198,46 @@ func TestRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.StepDown(event.AllDimensions)
-	for _, path := range []string{"/a.slice/b.service", "/a.slice/b.service", "/\xff: [", strings.Repeat("/x", 128), ""} {
-		p.NoteCgroup(path)
-	}
 	p.full = p.full.With(event.DimFile).With(event.DimNetwork)
 	got, err := Parse("f", p.Marshal())
 	if err != nil {
 		t.Fatalf("%v\n%s", err, p.Marshal())
 	}
-	if !bytes.Equal(got.Marshal(), p.Marshal()) || got.Mode() != event.AuditMode || got.SteppedDown() != event.AllDimensions || got.Full() != p.full || !slices.Equal(got.Keys(), p.Keys()) ||
-		!slices.Equal(got.Cgroups(), []string{"/a.slice/b.service", "/\xff: ["}) {
+	if !bytes.Equal(got.Marshal(), p.Marshal()) || got.Mode() != event.AuditMode || got.SteppedDown() != event.AllDimensions || got.Full() != p.full || !slices.Equal(got.Keys(), p.Keys()) {
 		t.Errorf("got\n%s\nwant\n%s", got.Marshal(), p.Marshal())
+	}
+}
+
+// Who goes back to an earlier agent must not lose what is enforced: it refuses a baseline with a field that it does not know, and
+// holds the workload to nothing. What a later agent has to remember besides needs a file of its own.
+func TestFieldsAreOfEarlierVersions(t *testing.T) {
+	p := New("web.service", "unit", event.AllDimensions)
+	p.BeginRun()
+	p.Add(binary("/bin/a"), true, noon)
+	p.NoteFile(binary("/bin/a"), noon)
+	if err := p.Promote(event.Enforce, "test"); err != nil {
+		t.Fatal(err)
+	}
+	p.StepDown(event.AllDimensions)
+	p.full = event.AllDimensions
+	var doc struct {
+		Rest     map[string]any `yaml:",inline"`
+		Observed map[string]any `yaml:"observed"`
+	}
+	if err := yaml.Unmarshal(p.Marshal(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		fields map[string]any
+		want   string
+	}{
+		{doc.Rest, "apiVersion exec file forced kind library mode network privilege unix workload workloadKind"},
+		{doc.Observed, "entries full lastNovelty noveltyInLastRun runs steppedDown"},
+		{doc.Observed["entries"].([]any)[0].(map[string]any), "changed count first key last"},
+	} {
+		if got := strings.Join(slices.Sorted(maps.Keys(tc.fields)), " "); got != tc.want {
+			t.Errorf("fields are %s, earlier agents know %s", got, tc.want)
+		}
 	}
 }
 

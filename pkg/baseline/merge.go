@@ -63,9 +63,6 @@ func (p *Profile) Merge(other *Profile) error {
 	p.settle()
 	p.full |= other.full
 	p.runs += other.runs
-	for _, path := range other.cgroups {
-		p.NoteCgroup(path)
-	}
 	p.novelty = slices.ContainsFunc(added, isHeld)
 	if other.lastNovelty.After(p.lastNovelty) {
 		p.lastNovelty = other.lastNovelty

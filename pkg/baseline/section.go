@@ -182,7 +182,7 @@ func (r *reader) observed(p *Profile, n *yaml.Node) {
 	if n == nil || r.err != nil {
 		return
 	}
-	m := r.mapping(n, "runs", "noveltyInLastRun", "lastNovelty", "full", "steppedDown", "cgroups", "entries", "exec")
+	m := r.mapping(n, "runs", "noveltyInLastRun", "lastNovelty", "full", "steppedDown", "entries", "exec")
 	r.decode(m["runs"], &p.runs)
 	r.decode(m["noveltyInLastRun"], &p.novelty)
 	r.decode(m["lastNovelty"], &p.lastNovelty)
@@ -190,11 +190,6 @@ func (r *reader) observed(p *Profile, n *yaml.Node) {
 		r.fail(m["runs"], "runs: %d is negative", p.runs)
 	}
 	p.full, p.steppedDown = r.dimensions(m["full"]), r.dimensions(m["steppedDown"])
-	for _, n := range r.sequence(m["cgroups"]) {
-		if path := r.text(n); r.err == nil && !p.NoteCgroup(path) {
-			r.fail(n, "observed: cgroup %.60q is too long, stands here twice, or is one of more than %d", path, maxCgroups)
-		}
-	}
 	seen := map[*entry]bool{}
 	for _, n := range r.sequence(m["entries"]) {
 		r.counts(p, n, "key", seen)

@@ -72,7 +72,6 @@ type observed struct {
 	Last    time.Time       `yaml:"lastNovelty"`
 	Full    []string        `yaml:"full,omitempty,flow"`        // dimensions in which something found no room
 	Stepped []string        `yaml:"steppedDown,omitempty,flow"` // dimensions that met too many denials
-	Cgroups []string        `yaml:"cgroups,omitempty"`          // in which it ran
 	Entries []observedEntry `yaml:"entries"`
 }
 
@@ -101,7 +100,7 @@ func (p *Profile) MarshalDigest() (text []byte, digest string) {
 	keys := p.Keys()
 	d := p.canonical(keys)
 	canonical := d.encode(len(keys))
-	o := observed{Runs: p.runs, Novelty: p.novelty, Last: seconds(p.lastNovelty), Cgroups: p.cgroups}
+	o := observed{Runs: p.runs, Novelty: p.novelty, Last: seconds(p.lastNovelty)}
 	o.Full, o.Stepped = dimensionList(p.full), dimensionList(p.steppedDown)
 	for _, k := range keys {
 		e := p.entries.get(k)

@@ -27,6 +27,16 @@ type Look struct {
 	Since    time.Time
 	WasReady bool
 	Why      string // in words, unless it is ready
+	// Start is what it is at, if it is Changing because the service manager starts it; else it is empty.
+	Start Start
+}
+
+// Start is one of a workload that was ready before. A start of a higher number after the same time was made because the one
+// of a lower number has failed.
+type Start struct {
+	After  time.Time // when it was ready last
+	Begun  time.Time
+	Number uint32
 }
 
 // String is what status shows.
@@ -50,7 +60,8 @@ func (l Look) String() string {
 func unknown(err error) Look { return Look{Readiness: Unknown, Why: err.Error()} }
 
 // Look asks systemd about units and the Kubernetes API server about containers of pods whether they are ready, and
-// answers in the same order. It ends with ctx; who was not reached by then was not asked.
+// answers in the same order. It ends with ctx; who was not reached by then was not asked. Units have half of the time: a
+// system bus that hangs must not keep pods from being asked about.
 func (e *Executor) Look(ctx context.Context, all []workload.Workload) []Look {
 	looks := make([]Look, len(all))
 	var units []string
@@ -67,6 +78,8 @@ func (e *Executor) Look(ctx context.Context, all []workload.Workload) []Look {
 		units = append(units, w.Unit)
 	}
 	if len(units) > 0 {
+		ctx, cancel := halfOf(ctx)
+		defer cancel()
 		found, err := lookAtUnits(ctx, e.DBus, units)
 		for _, unit := range units {
 			look, told := found[unit]
@@ -82,6 +95,15 @@ func (e *Executor) Look(ctx context.Context, all []workload.Workload) []Look {
 		}
 	}
 	return looks
+}
+
+// halfOf ends after half of the time that ctx has left, if it has an end.
+func halfOf(ctx context.Context) (context.Context, context.CancelFunc) {
+	end, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, time.Until(end)/2)
 }
 
 func (e *Executor) lookAtContainer(ctx context.Context, w workload.Workload) Look {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -23,15 +25,33 @@ func at(seconds int64) time.Time {
 func TestServiceLook(t *testing.T) {
 	const exited, killed, dumped = 1, 2, 3
 	type s = service
-	// Its program was started at 10, active at 11, and left that at 50; the last change was at 60.
+	// Its start began at 9, its program was started at 10, active at 11, and left that at 50; the last change was at 60.
 	was := func(change s) s {
-		change.mainStarted, change.becameActive, change.leftActive, change.changed = at(10), at(11), at(50), at(60)
+		change.mainStarted, change.leftInactive, change.becameActive, change.leftActive, change.changed = at(10), at(9), at(11), at(50), at(60)
+		if change.sub == "auto-restart" { // it was failed for a moment
+			change.leftInactive = change.changed
+		}
+		return change
+	}
+	// The same, with its program ended at a time.
+	ended := func(seconds int64, change s) s {
+		change = was(change)
+		change.mainEnded = at(seconds)
+		return change
+	}
+	// The same, and a start began at 54.
+	before := func(change s) s {
+		change = ended(51, change)
+		change.leftInactive = at(54)
 		return change
 	}
 	// The same, started again at 55.
 	again := func(change s) s {
 		change = was(change)
 		change.mainStarted = at(55)
+		if change.sub != "auto-restart" {
+			change.leftInactive = at(54)
+		}
 		return change
 	}
 	for name, tc := range map[string]struct {
@@ -65,12 +85,56 @@ func TestServiceLook(t *testing.T) {
 		"ended before it was ready":  {again(s{active: "failed", sub: "failed", result: "protocol", mainCode: exited}), NotReady, 60},
 		"started too often":          {again(s{active: "failed", sub: "failed", result: "start-limit-hit", mainCode: exited, mainStatus: 203}), NotReady, 60},
 		"start was cancelled":        {again(s{active: "failed", sub: "failed", result: "exit-code", mainCode: exited, mainStatus: 143}), Changing, 0},
+		"crashed":                    {ended(50, s{active: "failed", sub: "failed", result: "exit-code", mainCode: exited, mainStatus: 1}), NotReady, 50},
+		"stopped, said 1":            {ended(51, s{active: "failed", sub: "failed", result: "exit-code", mainCode: exited, mainStatus: 1}), Changing, 0},
+		"stopped, dumped":            {ended(51, s{active: "failed", sub: "failed", result: "core-dump", mainCode: dumped, mainStatus: 11}), Changing, 0},
+		"watchdog, waits":            {ended(51, s{active: "activating", sub: "auto-restart", result: "watchdog", mainCode: killed, mainStatus: 6}), NotReady, 50},
+		"command before it failed":   {before(s{active: "failed", sub: "failed", result: "exit-code", mainCode: killed, mainStatus: 15}), NotReady, 60},
+		"the same, had ended well":   {before(s{active: "failed", sub: "failed", result: "exit-code", mainCode: exited}), NotReady, 60},
+		"the same, had said 143":     {before(s{active: "failed", sub: "failed", result: "exit-code", mainCode: exited, mainStatus: 143}), NotReady, 60},
+		"command before it killed":   {before(s{active: "failed", sub: "failed", result: "signal", mainCode: killed, mainStatus: 15}), NotReady, 60},
+		"command before it hung":     {before(s{active: "failed", sub: "failed", result: "timeout", mainCode: killed, mainStatus: 15}), NotReady, 60},
+		"command after it failed":    {again(s{active: "failed", sub: "failed", result: "exit-code", mainCode: killed, mainStatus: 15}), NotReady, 60},
+		"the same, ends well":        {again(s{active: "failed", sub: "failed", result: "exit-code", mainCode: exited}), NotReady, 60},
+		"no memory for its start":    {before(s{active: "failed", sub: "failed", result: "oom-kill", mainCode: killed, mainStatus: 15}), Changing, 0},
+		"systemd could not start it": {before(s{active: "failed", sub: "failed", result: "resources", mainCode: killed, mainStatus: 15}), Changing, 0},
+		"somebody killed it, waits":  {ended(50, s{active: "activating", sub: "auto-restart", result: "exit-code", mainCode: exited, mainStatus: 143}), Changing, 0},
 		"never was active":           {s{active: "failed", sub: "failed", result: "exit-code", mainCode: exited, mainStatus: 1, mainStarted: at(10), changed: at(11)}, Changing, 0},
 	} {
 		look := tc.service.look()
 		if look.Readiness != tc.want || !look.Since.Equal(at(tc.since)) || look.WasReady != (tc.want == NotReady) {
 			t.Errorf("%s: %s since %s, was ready: %t", name, look, look.Since, look.WasReady)
 		}
+	}
+}
+
+// A start that may have been made because another one failed is told from others by its number.
+func TestServiceStart(t *testing.T) {
+	const wait, begin = 51, 54
+	for name, tc := range map[string]struct {
+		active, sub, job string
+		leftInactive     int64
+		want             Start
+	}{
+		"starts":                 {"activating", "start", "start", begin, Start{at(50), at(begin), 3}},
+		"runs what is before it": {"activating", "start-pre", "start", begin, Start{at(50), at(begin), 3}},
+		"is ended after it hung": {"deactivating", "stop-sigterm", "", begin, Start{at(50), at(begin), 3}},
+		"waits for the next":     {"activating", "auto-restart", "", wait, Start{at(50), at(wait), 4}},
+		"its wait is over":       {"activating", "auto-restart-queued", "start", wait, Start{at(50), at(wait), 3}},
+		"direct":                 {"activating", "start", "start", 9, Start{at(50), at(60), 3}},
+		"is stopped meanwhile":   {"deactivating", "stop-sigterm", "stop", begin, Start{}},
+		"is restarted meanwhile": {"deactivating", "stop-sigterm", "restart", begin, Start{}},
+		"ends, was active":       {"deactivating", "stop-sigterm", "", 9, Start{}},
+		"runs":                   {"active", "running", "", begin, Start{}},
+		"reloads":                {"reloading", "reload", "reload", begin, Start{}},
+	} {
+		s := service{active: tc.active, sub: tc.sub, job: tc.job, result: "success", restarts: 3, becameActive: at(11), leftActive: at(50), leftInactive: at(tc.leftInactive), changed: at(60)}
+		if got := s.look(); got.Start != tc.want || got.Readiness == NotReady {
+			t.Errorf("%s: %s, %+v", name, got, got.Start)
+		}
+	}
+	if got := (service{active: "activating", sub: "start", job: "start", leftInactive: at(1), changed: at(1)}).look().Start; got != (Start{}) {
+		t.Errorf("its first start is %+v", got)
 	}
 }
 
@@ -87,6 +151,7 @@ func TestLookAtUnits(t *testing.T) {
 	}
 	m.values = map[string]any{
 		"Result": "core-dump", "ExecMainCode": int32(3), "ExecMainStatus": int32(11), "ExecMainStartTimestamp": uint64(1_000_000),
+		"ExecMainExitTimestamp": uint64(3_000_000), "NRestarts": uint32(2), "InactiveExitTimestamp": uint64(500_000),
 		"ActiveEnterTimestamp": uint64(2_000_000), "ActiveExitTimestamp": uint64(3_000_000), "StateChangeTimestamp": uint64(3_000_001),
 	}
 	looks := e.Look(context.Background(), all)
@@ -103,7 +168,8 @@ func TestLookAtUnits(t *testing.T) {
 		t.Errorf("not ready since %s", since)
 	}
 	if got, want := m.wasAsked(), "mail.service shop.service gone.service, Service.Result, Service.ExecMainCode, Service.ExecMainStatus, "+
-		"Service.ExecMainStartTimestamp, Unit.ActiveEnterTimestamp, Unit.ActiveExitTimestamp, Unit.StateChangeTimestamp"; got != want {
+		"Service.ExecMainStartTimestamp, Service.ExecMainExitTimestamp, Service.NRestarts, Unit.ActiveEnterTimestamp, Unit.ActiveExitTimestamp, "+
+		"Unit.InactiveExitTimestamp, Unit.StateChangeTimestamp"; got != want {
 		t.Errorf("asked %s", got)
 	}
 
@@ -199,6 +265,29 @@ func TestLookAtContainer(t *testing.T) {
 	}
 	if len(s.requests) != 4 {
 		t.Errorf("asked for %q", s.requests)
+	}
+}
+
+// A system bus that hangs keeps no pod from being asked about, and what it did not say is not told as unknown.
+func TestBusThatHangs(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "bus")
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	id := strings.Repeat("1", 64)
+	_, api := newAPIServer(t, answer{200, strings.Replace(podText("true", "2026-01-01T00:01:00Z", ""), "//11", "//"+id, 1)})
+	e := &Executor{Config{
+		DBus: socket,
+		API:  func() (*API, error) { return api, nil },
+		Pod:  func(string) (workload.Info, bool) { return workload.Info{Pod: "shop-0", Namespace: "prod"}, true },
+	}}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	looks := e.Look(ctx, []workload.Workload{workload.NewResolver().Resolve("/system.slice/shop.service"), {Kind: workload.Container, ContainerID: id}})
+	if looks[0].Readiness != NotAsked || looks[1].Readiness != Ready {
+		t.Errorf("%s; %s", looks[0], looks[1])
 	}
 }
 

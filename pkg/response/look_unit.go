@@ -18,9 +18,12 @@ type service struct {
 	mainCode         int32 // CLD_EXITED, CLD_KILLED or CLD_DUMPED; 0: it runs, or there was none
 	mainStatus       int32
 	mainStarted      time.Time
+	mainEnded        time.Time // zero, too, if it runs
 	becameActive     time.Time
 	leftActive       time.Time
+	leftInactive     time.Time // a start began, or the wait for one
 	changed          time.Time
+	restarts         uint32 // by systemd itself, since somebody started it last
 }
 
 const cldExited = 1
@@ -29,7 +32,7 @@ const cldExited = 1
 // itself could not do, nor one that ran out of memory.
 func (s service) look() Look {
 	why := s.active + " (" + s.sub + "): " + s.result
-	changing := Look{Readiness: Changing, Why: s.active + " (" + s.sub + ")"}
+	changing := Look{Readiness: Changing, Why: s.active + " (" + s.sub + ")", Start: s.start()}
 	switch {
 	case s.active == "active":
 		return Look{Readiness: Ready}
@@ -42,25 +45,62 @@ func (s service) look() Look {
 	case s.active != "failed" && s.sub != "auto-restart":
 		return changing
 	}
-	// One that never became active since its program was started has failed to start.
-	failedToStart := s.becameActive.Before(s.mainStarted)
-	since := s.leftActive
-	if failedToStart {
-		since = s.changed
-	}
-	ended := false
-	switch s.result {
-	case "watchdog":
-		ended = true
-	case "exit-code", "signal", "core-dump", "start-limit-hit":
-		ended = !s.mainStopped()
-	case "timeout", "protocol":
-		ended = failedToStart // else it was to stop
+	since, ended := s.leftActive, s.endedByItself()
+	if s.failedToStart() {
+		since, ended = s.changed, s.startFailed()
 	}
 	if !ended {
 		return changing
 	}
 	return Look{Readiness: NotReady, Since: since, WasReady: true, Why: why}
+}
+
+// start is the one that it is at, or waits for, if it was active before. Also a start by systemd itself is a job.
+func (s service) start() Start {
+	starts := s.active == "activating" || s.active == "deactivating" && s.leftInactive.After(s.leftActive)
+	if !starts || s.leftActive.IsZero() || s.job != "" && s.job != "start" {
+		return Start{}
+	}
+	begun := s.leftInactive
+	if !begun.After(s.leftActive) { // RestartMode=direct
+		begun = s.changed
+	}
+	number := s.restarts
+	if s.sub == "auto-restart" { // it is counted when the wait is over
+		number++
+	}
+	return Start{After: s.leftActive, Begun: begun, Number: number}
+}
+
+// failedToStart says whether it never became active since a start began. To wait for one is to leave inactive, too: then
+// only that its program was started tells.
+func (s service) failedToStart() bool {
+	return s.becameActive.Before(s.mainStarted) || s.sub != "auto-restart" && s.leftInactive.After(s.leftActive) && s.becameActive.Before(s.leftInactive)
+}
+
+// startFailed says whether a start failed that nobody has cancelled. What ends because it was asked to may have been asked
+// because a command before or after it failed: if it is no exit code of its own, it was that.
+func (s service) startFailed() bool {
+	switch s.result {
+	case "exit-code":
+		own := s.mainCode == cldExited && s.becameActive.Before(s.mainStarted)
+		return !own || s.mainStatus == 0 || !s.mainStopped()
+	case "signal", "core-dump", "start-limit-hit", "timeout", "protocol", "watchdog":
+		return true
+	}
+	return false
+}
+
+// endedByItself says whether it ended, when it was active, without anybody's wish. Who is asked to stop ends after it has
+// left that state; else it is the end that makes it leave.
+func (s service) endedByItself() bool {
+	switch s.result {
+	case "watchdog":
+		return true
+	case "exit-code", "signal", "core-dump", "start-limit-hit":
+		return !s.mainStopped() && !s.mainEnded.After(s.leftActive)
+	}
+	return false // a timeout was one of stopping
 }
 
 // mainStopped says whether the main process has ended in peace, or because it was asked to: 128 and the signal is what
@@ -105,7 +145,7 @@ func lookAtUnits(ctx context.Context, socket string, names []string) (map[string
 
 // ask for what matters of a service that is not active.
 func (s *service) ask(ctx context.Context, c *systemd.Conn, name string) error {
-	var started, active, left, changed uint64 // microseconds
+	var started, ended, active, left, begun, changed uint64 // microseconds
 	for _, p := range []struct {
 		of    func(ctx context.Context, unit, property string) (*systemd.Property, error)
 		name  string
@@ -115,8 +155,11 @@ func (s *service) ask(ctx context.Context, c *systemd.Conn, name string) error {
 		{c.GetServicePropertyContext, "ExecMainCode", &s.mainCode},
 		{c.GetServicePropertyContext, "ExecMainStatus", &s.mainStatus},
 		{c.GetServicePropertyContext, "ExecMainStartTimestamp", &started},
+		{c.GetServicePropertyContext, "ExecMainExitTimestamp", &ended},
+		{c.GetServicePropertyContext, "NRestarts", &s.restarts},
 		{c.GetUnitPropertyContext, "ActiveEnterTimestamp", &active},
 		{c.GetUnitPropertyContext, "ActiveExitTimestamp", &left},
+		{c.GetUnitPropertyContext, "InactiveExitTimestamp", &begun},
 		{c.GetUnitPropertyContext, "StateChangeTimestamp", &changed},
 	} {
 		got, err := p.of(ctx, name, p.name)
@@ -127,7 +170,8 @@ func (s *service) ask(ctx context.Context, c *systemd.Conn, name string) error {
 			return fmt.Errorf("read %s: %w", p.name, err)
 		}
 	}
-	s.mainStarted, s.becameActive, s.leftActive, s.changed = moment(started), moment(active), moment(left), moment(changed)
+	s.mainStarted, s.mainEnded, s.changed = moment(started), moment(ended), moment(changed)
+	s.becameActive, s.leftActive, s.leftInactive = moment(active), moment(left), moment(begun)
 	return nil
 }
 
