@@ -33,7 +33,7 @@ func (s *scope) comparison(n *node) (part, *mistake) {
 	}
 	p := part{may: f.classes, mayNot: allClasses, checks: 1}
 	var message string
-	writes := f.writes
+	writes, asks := f.writes, f.asks
 	switch {
 	case c.op == "exists":
 		p.check, p.cost = existence(f), costText
@@ -42,7 +42,7 @@ func (s *scope) comparison(n *node) (part, *mistake) {
 		if other, m = s.field(c.right); m != nil {
 			return part{}, m
 		}
-		p.may, writes = p.may&other.classes, writes || other.writes
+		p.may, writes, asks = p.may&other.classes, writes || other.writes, asks || other.asks
 		p.check, message = compareFields(f, c.op, other)
 		p.cost = costCall
 	default:
@@ -57,7 +57,7 @@ func (s *scope) comparison(n *node) (part, *mistake) {
 	if message != "" {
 		return part{}, wrong(c.left.in, c.opAt, "%s", message)
 	}
-	if f.asks {
+	if asks {
 		p.cost += costFacts
 	}
 	if inner := p.check; writes {
