@@ -49,10 +49,9 @@ func (v *environs) VariableNames(e *rule.Env) (string, bool) {
 }
 
 // Variable implements rule.Variables.
-func (v *environs) Variable(e *rule.Env, name string) (string, bool) {
+func (v *environs) Variable(e *rule.Env, name string) []string {
 	v.ask(e)
-	value, ok := v.last.Values[name]
-	return value, ok && v.found
+	return v.last.Values[name]
 }
 
 func (v *environs) ask(e *rule.Env) {

@@ -8,13 +8,14 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
-// Variables knows the environment that the acting process was started with. Environments hold secrets: values of those
-// variables alone are asked for that rules name, and nothing of them is ever shown.
+// Variables knows the environment of the acting process. Environments hold secrets: values of those variables alone are
+// asked for that rules name, and nothing of them is ever shown.
 type Variables interface {
 	// VariableNames are those of all variables, with a space between two.
 	VariableNames(e *Env) (names string, ok bool)
-	// Variable is the value of one that rules ask for (Ruleset.Variables).
-	Variable(e *Env, name string) (value string, ok bool)
+	// Variable is the value of one that rules ask for (Ruleset.Variables), or several if it stands there more than once;
+	// none: it is not there, or not known. The caller does not change them.
+	Variable(e *Env, name string) (values []string)
 }
 
 // withheld is what stands in outputs for what may only be compared.
@@ -34,10 +35,29 @@ func environmentField() field {
 			if e.Variables == nil {
 				return "", false
 			}
-			return e.Variables.Variable(e, name)
+			values := e.Variables.Variable(e, name)
+			if len(values) == 0 {
+				return "", false
+			}
+			e.more = e.more || e.turn+1 < len(values)
+			return values[min(e.turn, len(values)-1)], true
 		})
 	}
 	return field{name: "proc.env", group: 'A', classes: set, takes: aKey, text: names, keyed: keyed, asks: true, secret: true}
+}
+
+// anyTurn is a check on variables that holds if it does with any of their values: which one of several a program takes
+// is not known, and must not be a way around a rule.
+func anyTurn(inner check) check {
+	return func(e *Env) bool {
+		is := false
+		for e.more = true; e.more && !is; e.turn++ {
+			e.more = false
+			is = inner(e)
+		}
+		e.turn = 0
+		return is
+	}
 }
 
 // Variables lists the variables that the rules in force ask for the values of, each once, in order.

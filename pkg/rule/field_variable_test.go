@@ -10,24 +10,21 @@ import (
 // environment is known as a whole.
 type environment struct {
 	names  string
-	values map[string]string
+	values map[string][]string
 }
 
-func environmentOf(values map[string]string) environment {
+func environmentOf(values map[string][]string) environment {
 	return environment{strings.Join(slices.Sorted(maps.Keys(values)), " "), values}
 }
 
 func (v environment) VariableNames(*Env) (string, bool) { return v.names, true }
 
-func (v environment) Variable(_ *Env, name string) (string, bool) {
-	value, ok := v.values[name]
-	return value, ok
-}
+func (v environment) Variable(_ *Env, name string) []string { return v.values[name] }
 
 // A variable is compared by its name: without one, proc.env is what names there are.
 func TestEnvironment(t *testing.T) {
 	e := shell()
-	e.Variables = environmentOf(map[string]string{"LD_PRELOAD": "/tmp/x.so", "TOKEN": "secret"})
+	e.Variables = environmentOf(map[string][]string{"LD_PRELOAD": {"/tmp/x.so"}, "TOKEN": {"secret"}})
 	holds(t, e, map[string]bool{
 		`proc.env[LD_PRELOAD] startswith /tmp/ and proc.env[LD_PRELOAD] = /tmp/x.so and proc.env[TOKEN] exists`: true,
 		`proc.env icontains ld_preload and proc.env contains TOKEN and proc.env exists`:                         true,
@@ -39,6 +36,28 @@ func TestEnvironment(t *testing.T) {
 	holds(t, e, map[string]bool{`proc.env exists or proc.env[TOKEN] exists or proc.env[TOKEN] != x`: false})
 }
 
+// A variable that stands there twice is a way around no rule, whichever of its values the program takes.
+func TestVariableTwice(t *testing.T) {
+	for _, values := range [][]string{{"/tmp/x.so", "/lib/y.so"}, {"/lib/y.so", "/tmp/x.so"}} {
+		e := shell()
+		e.Variables = environmentOf(map[string][]string{"LD_PRELOAD": values, "NAME": {"x", "sh"}, "ONCE": {"sh"}})
+		holds(t, e, map[string]bool{
+			`proc.env[LD_PRELOAD] startswith /tmp/ and proc.env[LD_PRELOAD] startswith /lib/`:              true,
+			`proc.env[LD_PRELOAD] = /tmp/x.so and proc.env[LD_PRELOAD] in (/a, /lib/y.so)`:                 true,
+			`basename(proc.env[LD_PRELOAD]) = x.so and basename(proc.env[LD_PRELOAD]) = y.so`:              true,
+			`proc.env[LD_PRELOAD] != /tmp/x.so and proc.env[LD_PRELOAD] != /lib/y.so`:                      true,
+			`proc.name = val(proc.env[NAME]) and proc.env[NAME] = val(proc.name)`:                          true,
+			`proc.env[ONCE] = val(proc.env[NAME]) and concat(proc.env[ONCE], proc.env[NAME]) = shsh`:       true,
+			`proc.env[LD_PRELOAD] exists and len(proc.env[LD_PRELOAD]) = 9 and proc.env[ONCE] = sh`:        true,
+			`proc.env[LD_PRELOAD] = /z or proc.env[LD_PRELOAD] startswith /usr or proc.env[NAME] = X`:      false,
+			`not proc.env[LD_PRELOAD] startswith /tmp/ or proc.name != sh and proc.env[LD_PRELOAD] exists`: false,
+		})
+		if e.turn != 0 {
+			t.Errorf("turn %d", e.turn)
+		}
+	}
+}
+
 // A value is shown nowhere, however it is written.
 func TestEnvironmentIsWithheld(t *testing.T) {
 	set, problems := load(t, ruleOf("evt.type = execve and proc.env[TOKEN] = secret and basename(proc.env[LD_PRELOAD]) = x.so")+
@@ -48,7 +67,7 @@ func TestEnvironmentIsWithheld(t *testing.T) {
 		t.Fatal(problems)
 	}
 	e := shell()
-	e.Variables = environmentOf(map[string]string{"TOKEN": "secret", "SHELL_NAME": "sh", "LD_PRELOAD": "/tmp/x.so"})
+	e.Variables = environmentOf(map[string][]string{"TOKEN": {"secret", ""}, "SHELL_NAME": {"bash", "sh"}, "LD_PRELOAD": {"/tmp/x.so"}})
 	if n := len(set.Match(e, All, nil)); n != 2 {
 		t.Errorf("%d matches", n)
 	}
