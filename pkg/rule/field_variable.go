@@ -63,14 +63,18 @@ func anyTurn(inner check) check {
 // Variables lists the variables that the rules in force ask for the values of, each once, in order.
 func (s *Ruleset) Variables() []string {
 	names := map[string]struct{}{}
-	note := func(t *term) { t.variables(names) }
 	for _, r := range s.rules {
-		r.tree.walk(func(n *node, _ bool) {
-			note(n.check.left)
-			note(n.check.right)
-		})
+		r.variables(names)
 	}
 	return slices.Sorted(maps.Keys(names))
+}
+
+// variables adds those that the condition names.
+func (r *Rule) variables(to map[string]struct{}) {
+	r.tree.walk(func(n *node, _ bool) {
+		n.check.left.variables(to)
+		n.check.right.variables(to)
+	})
 }
 
 // variables adds those that a term names.
@@ -92,4 +96,44 @@ func (s *scope) remarkVariables(f *field, c *comparison, values []string) {
 		return
 	}
 	s.remark(c.left, noEffect, "proc.env holds the names of variables, not their values: ask for proc.env[NAME]")
+}
+
+// unread tells of variables in outputs that no condition of a rule in force names, nor that of the rule itself: they
+// are not read.
+func (l *loader) unread() {
+	read := map[string]struct{}{}
+	for _, h := range l.order {
+		if h.rule != nil && h.rule.Enabled {
+			h.rule.variables(read)
+		}
+	}
+	for _, h := range l.order {
+		r := h.rule
+		if d, ok := driftOf(h.name); ok {
+			r = l.drift[d]
+		}
+		if r == nil {
+			continue
+		}
+		own := map[string]struct{}{}
+		if !r.Enabled {
+			r.variables(own)
+		}
+		for _, t := range r.shown {
+			l.remarkUnread(t, read, own)
+		}
+		l.tellRemarks(r.Name)
+	}
+}
+
+func (s *scope) remarkUnread(shown *term, read, own map[string]struct{}) {
+	names := map[string]struct{}{}
+	shown.variables(names)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		_, is := read[name]
+		_, mine := own[name]
+		if !is && !mine {
+			s.remark(shown, noEffect, "proc.env["+shorten(name)+"] is always <NA>: values are read of those variables alone that a condition names")
+		}
+	}
 }
