@@ -8,9 +8,14 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/workload"
 )
 
-// environPatience is how long an event waits for the memory of the process that it is about. The process may have
-// others answer for its memory, and late.
-const environPatience = 20 * time.Millisecond
+// Processes may have others answer for their memory, and late.
+const (
+	// environPatience is how long an event waits for the memory of the process that it is about.
+	environPatience = 20 * time.Millisecond
+	// environBudget is how long all events of an environSpan wait together, answered or not. Then nobody is asked.
+	environBudget = 100 * time.Millisecond
+	environSpan   = time.Second
+)
 
 // environs tells rules of environments. It belongs to the event loop, but for want and the counters.
 type environs struct {
@@ -23,7 +28,10 @@ type environs struct {
 	last  workload.Environment
 	found bool
 
-	late atomic.Uint64 // times that memory did not answer in time, and that nobody was free to ask
+	begun  time.Time     // the span of now
+	waited time.Duration // in it
+
+	late atomic.Uint64 // times that memory did not answer in time, and that nobody was free or had the time to ask
 	cut  atomic.Uint64 // environments of which not all was looked at
 }
 
@@ -49,10 +57,9 @@ func (v *environs) VariableNames(e *rule.Env) (string, bool) {
 }
 
 // Variable implements rule.Variables.
-func (v *environs) Variable(e *rule.Env, name string) (string, bool) {
+func (v *environs) Variable(e *rule.Env, name string) []string {
 	v.ask(e)
-	value, ok := v.last.Values[name]
-	return value, ok && v.found
+	return v.last.Values[name]
 }
 
 func (v *environs) ask(e *rule.Env) {
@@ -61,6 +68,14 @@ func (v *environs) ask(e *rule.Env) {
 		return
 	}
 	v.of, v.last, v.found = key, workload.Environment{}, false
+	now := time.Now()
+	if now.Sub(v.begun) >= environSpan {
+		v.begun, v.waited = now, 0
+	}
+	if v.waited >= environBudget {
+		v.late.Add(1)
+		return
+	}
 	select {
 	case v.busy <- struct{}{}:
 	default: // who was asked before still waits
@@ -78,7 +93,7 @@ func (v *environs) ask(e *rule.Env) {
 		<-v.busy
 		answered <- answer{env, err}
 	}()
-	patience := time.NewTimer(environPatience)
+	patience := time.NewTimer(min(environPatience, environBudget-v.waited))
 	defer patience.Stop()
 	select {
 	case a := <-answered:
@@ -89,6 +104,7 @@ func (v *environs) ask(e *rule.Env) {
 	case <-patience.C:
 		v.late.Add(1)
 	}
+	v.waited += time.Since(now)
 }
 
 // addTo adds what was not read to lost.

@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/rule"
@@ -35,8 +36,8 @@ func TestEnvironmentOfAProcess(t *testing.T) {
 	if got := set.Match(e, rule.All, nil); len(got) != 1 {
 		t.Errorf("matches %d rules", len(got))
 	}
-	if value, ok := v.Variable(e, "TOKEN"); ok || value != "" {
-		t.Errorf("a value that nobody asks for: %q", value)
+	if values := v.Variable(e, "TOKEN"); len(values) != 0 {
+		t.Errorf("a value that nobody asks for: %q", values)
 	}
 	if n := testing.AllocsPerRun(10, func() { v.Variable(e, "LD_PRELOAD") }); n != 0 {
 		t.Errorf("asked again for the same event: %v allocations", n)
@@ -79,6 +80,50 @@ func TestEnvironmentIsLate(t *testing.T) {
 		lost := map[string]uint64{}
 		if v.addTo(lost); lost["environment_late"] != 3 || lost["environment_cut"] != 1 {
 			t.Errorf("%v", lost)
+		}
+	})
+}
+
+// Processes whose memory answers late, again and again, hold up all others for a tenth of the time at most.
+func TestEnvironmentsAreLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, takes := range []time.Duration{environPatience - time.Millisecond, environPatience + time.Nanosecond} {
+			v := newEnvirons(workload.Proc{})
+			reads := uint64(0)
+			v.read = func(uint32, uint64, func(string) bool) (workload.Environment, error) {
+				reads++
+				time.Sleep(takes)
+				return workload.Environment{Names: "A"}, nil
+			}
+			ktime, known, waited := uint64(0), uint64(0), time.Duration(0)
+			ask := func() {
+				ktime++
+				before := time.Now()
+				if _, ok := v.VariableNames(&rule.Env{Event: &event.Event{Tgid: 7, Ktime: ktime}}); ok {
+					known++
+				}
+				waited += time.Since(before)
+				synctest.Wait()
+				time.Sleep(time.Millisecond)
+				synctest.Wait()
+			}
+			for begin := time.Now(); time.Since(begin) < 10*time.Second; {
+				ask()
+			}
+			if most := 10 * environBudget; waited > most || waited < most-10*environPatience {
+				t.Errorf("waited for %s of 10s", waited)
+			}
+			if v.late.Load() != ktime-known || reads > 60 || (known > 0) != (takes < environPatience) {
+				t.Errorf("%s: of %d events %d late, %d known after %d reads", takes, ktime, v.late.Load(), known, reads)
+			}
+			v.read = func(uint32, uint64, func(string) bool) (workload.Environment, error) {
+				return workload.Environment{Names: "A"}, nil
+			}
+			time.Sleep(environSpan)
+			known = 0
+			if ask(); known != 1 {
+				t.Error("not known after a while")
+			}
 		}
 	})
 }

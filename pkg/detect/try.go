@@ -80,7 +80,9 @@ func (f *stepFacts) VariableNames(*rule.Env) (string, bool) {
 	return strings.Join(slices.Sorted(maps.Keys(f.step.Variables)), " "), f.step.Variables != nil
 }
 
-func (f *stepFacts) Variable(_ *rule.Env, name string) (string, bool) {
-	value, ok := f.step.Variables[name]
-	return value, ok
+func (f *stepFacts) Variable(_ *rule.Env, name string) []string {
+	if value, ok := f.step.Variables[name]; ok {
+		return []string{value}
+	}
+	return nil
 }

@@ -19,6 +19,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,19 +97,20 @@ func New(cfg Config) *Resolver {
 // Of implements rule.Names.
 func (r *Resolver) Of(addr netip.Addr) []string { return r.table.Load().Of(addr) }
 
-// Want says which names are to be asked for from now on. What is known of those that were wanted before stays.
+// Want says which names, each once, are to be asked for from now on. What is known of those that were wanted before
+// stays, if they are among the first MaxNames.
 func (r *Resolver) Want(names []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	wanted := make(map[string]*host, min(len(names), MaxNames))
 	for _, name := range names {
 		switch known := r.hosts[name]; {
+		case len(wanted) == MaxNames:
+			r.stats.LeftOut++
 		case known != nil:
 			wanted[name] = known
-		case len(wanted) < MaxNames:
-			wanted[name] = &host{seen: map[netip.Addr]time.Time{}}
 		default:
-			r.stats.LeftOut++
+			wanted[name] = &host{seen: map[netip.Addr]time.Time{}}
 		}
 	}
 	r.hosts = wanted
@@ -270,7 +272,8 @@ func (r *Resolver) Stats() Stats {
 }
 
 // System asks as this machine is set up to: /etc/hosts, and the name servers of /etc/resolv.conf, or the one at server
-// (HOST:PORT) instead of these.
+// (HOST:PORT) instead of these. Only a name without a dot is searched for in the domains that /etc/resolv.conf lists:
+// else whoever may name a service in a cluster could have it answer for another name.
 func System(server string) func(ctx context.Context, name string) ([]netip.Addr, error) {
 	resolver := &net.Resolver{PreferGo: true}
 	if server != "" {
@@ -280,6 +283,9 @@ func System(server string) func(ctx context.Context, name string) ([]netip.Addr,
 		}
 	}
 	return func(ctx context.Context, name string) ([]netip.Addr, error) {
+		if _, err := netip.ParseAddr(name); err != nil && strings.Contains(name, ".") {
+			name = strings.TrimSuffix(name, ".") + "."
+		}
 		return resolver.LookupNetIP(ctx, "ip", name)
 	}
 }

@@ -256,6 +256,10 @@ func TestBounds(t *testing.T) {
 		if known != MaxAddresses {
 			t.Errorf("%d addresses", known)
 		}
+		r.Want(append([]string{"new"}, names...)) // other rules: those that are known are no more
+		if got := r.Stats(); got.Names != MaxNames || got.LeftOut != 5+6 {
+			t.Errorf("%+v", got)
+		}
 	})
 }
 

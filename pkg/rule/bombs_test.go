@@ -17,7 +17,7 @@ const (
 
 // A hostile file gets a clear answer, within these bounds.
 func TestBombs(t *testing.T) {
-	for _, bombs := range []map[string]bomb{sizeBombs(), aliasBombs(), macroBombs(), conditionBombs(), planBombs()} {
+	for _, bombs := range []map[string]bomb{sizeBombs(), aliasBombs(), macroBombs(), conditionBombs(), planBombs(), needBombs()} {
 		for name, b := range bombs {
 			t.Run(name, func(t *testing.T) {
 				problems := bounded(t, File{Name: "r.yaml", Data: []byte(b.text)})
@@ -82,6 +82,7 @@ func sizeBombs() map[string]bomb {
 		"equal calls": {"- list: l\n  items: [" + strings.Repeat("opn,", 70_000) + "]\n" + ruleOf("evt.type in (execve, l)"), "there is no such call"},
 		"rare calls":  {"- list: l\n  items: [" + strings.Repeat("rmdir,", 70_000) + "unlink]\n" + ruleOf("evt.type in (l) and evt.type = dup"), "evt.type is never dup"},
 		"no fields":   {"- rule: r\n  condition: evt.type = execve\n  priority: error\n  output: \"" + strings.Repeat("%evt.arg.fd ", 80_000) + "\"\n", "and 79800 more problems"},
+		"variables":   {"- rule: r\n  condition: evt.type = execve\n  priority: error\n  output: \"" + numbered(45_000, "%%proc.env[A%d] ") + "\"\n", "and 44800 more problems"},
 		"output":      {"- rule: r\n  condition: evt.type = execve\n  priority: error\n  output: \"" + strings.Repeat("%proc.nam ", 90_000) + "\"\n", "unknown field"},
 	}
 }
@@ -188,5 +189,22 @@ func planBombs() map[string]bomb {
 		"denied numbers":     {list + rules(6, numbers+" and evt.value in (l)", deny), `cannot decide "evt.value in (l)"`},
 		"denied list":        {list + rules(6, operations+" and evt.path in (l)", deny), more},
 		"watched list":       {list + rules(6, "evt.path in (l)", ""), more},
+	}
+}
+
+// needBombs are right, but for a macro, and it takes much to find such rules by the values of an event.
+func needBombs() map[string]bomb {
+	nested := func(levels int, before, or, after string) string {
+		text := "- macro: idle\n  condition: evt.type = execve\n- macro: n0\n  condition: proc.name = y\n"
+		for i := range levels {
+			text += fmt.Sprintf("- macro: n%d\n  condition: %s%sn%d%s\n", i+1, before, strings.Repeat("proc.name = x"+or, 9_000/levels), i, after)
+		}
+		return text + numbered(19, fmt.Sprintf("- rule: r%%d\n  condition: evt.type = execve and n%d\n  output: o\n  priority: error\n", levels))
+	}
+	const alone = "[r.yaml:2:14: macro idle is not used]"
+	return map[string]bomb{
+		"nested or":        {nested(490, "", " or ", ""), alone},
+		"nested or in and": {nested(320, "proc.is_exe_unlinked = true and (", " or ", ")"), alone},
+		"nested and in or": {nested(190, "not (proc.cmdline startswith abc and not (", " or ", "))"), alone},
 	}
 }

@@ -33,7 +33,7 @@ func (s *scope) comparison(n *node) (part, *mistake) {
 	}
 	p := part{may: f.classes, mayNot: allClasses, checks: 1}
 	var message string
-	writes := f.writes
+	writes, asks, secret := f.writes, f.asks, f.secret
 	switch {
 	case c.op == "exists":
 		p.check, p.cost = existence(f), costText
@@ -42,7 +42,8 @@ func (s *scope) comparison(n *node) (part, *mistake) {
 		if other, m = s.field(c.right); m != nil {
 			return part{}, m
 		}
-		p.may, writes = p.may&other.classes, writes || other.writes
+		p.may &= other.classes
+		writes, asks, secret = writes || other.writes, asks || other.asks, secret || other.secret
 		p.check, message = compareFields(f, c.op, other)
 		p.cost = costCall
 	default:
@@ -57,11 +58,14 @@ func (s *scope) comparison(n *node) (part, *mistake) {
 	if message != "" {
 		return part{}, wrong(c.left.in, c.opAt, "%s", message)
 	}
-	if f.asks {
+	if asks {
 		p.cost += costFacts
 	}
 	if inner := p.check; writes {
 		p.check = func(e *Env) bool { e.renew(); return inner(e) }
+	}
+	if secret {
+		p.check = anyTurn(p.check)
 	}
 	return p, nil
 }

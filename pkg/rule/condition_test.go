@@ -157,7 +157,7 @@ func TestMistakes(t *testing.T) {
 		`tls.ok in (true, yes)`:  {7, "tls.ok is true or false"},
 		`tls.ok contains true`:   {7, "tls.ok is true or false and has no operator contains"},
 		`tls.role = sever`:       {9, `tls.role is never "sever": it is one of unknown, client, server`},
-		`evt.hook in (lsm, kvm)`: {9, `evt.hook is never "kvm": it is one of tracepoint, lsm, fmod_ret, signal, uprobe, cgroup, fanotify, kprobe`},
+		`evt.hook in (lsm, kvm)`: {9, `evt.hook is never "kvm": it is one of tracepoint, lsm, fmod_ret, signal, uprobe, cgroup, fanotify, fentry`},
 		`proc.name[1] = a`:       {0, "proc.name has no index"},
 		`proc.aname[x] = a`:      {0, "proc.aname: the index is a number from 0 to 100"},
 		`proc.aname[1 = a`:       {10, "the [ is not closed"},

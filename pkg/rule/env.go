@@ -21,6 +21,9 @@ type Env struct {
 	text  []byte   // values that have to be written out; each comparison begins anew
 	items []string // lists likewise
 	marks marks    // of the rules that the event may match
+
+	turn int  // which of several values of a variable is meant: see anyTurn
+	more bool // there is another one after it
 }
 
 // Workload is who acted.

@@ -60,7 +60,7 @@ func (t *NameTable) Of(addr netip.Addr) []string {
 }
 
 // hostName is the one way in which a name is written here: whether a letter is small or large, or whether the name ends
-// with the dot of the root, makes no other name of it.
+// with the dot of the root, makes no other name of it. A name that has a dot is asked for as if it ended with one.
 func hostName(s string) string { return strings.ToLower(strings.TrimSuffix(s, ".")) }
 
 // isHostName says whether a text can be asked of a name server: parts of letters, digits, hyphens and underscores. An

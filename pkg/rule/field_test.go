@@ -82,7 +82,7 @@ func TestSupply(t *testing.T) {
 	taken.Event.Access.Local, taken.Event.Access.ClientPort = netip.MustParseAddr("::1"), 2
 	events = append(events, taken)
 	for _, e := range events {
-		e.Variables = environmentOf(map[string]string{"HOME": "/root"})
+		e.Variables = environmentOf(map[string][]string{"HOME": {"/root"}})
 		e.Names = table(t, map[string][]string{"localhost": {"::1"}})
 		e.Event.Exec.Inode, e.Event.Process.Start, e.Event.Ktime, e.Event.Tid = 1, 1, 1, 7
 	}
@@ -132,4 +132,32 @@ func (allFacts) Session(*Env) (Session, bool) {
 
 func (allFacts) Container(*Env) (Container, bool) {
 	return Container{"shop", "docker", "nginx:1@sha256:0", "1", "nginx", "1", "sha256:0", "shop-0", "web", "u", true, true, []Mount{{"/", "/host", "ro", "rslave", false}}}, true
+}
+
+// forgetful knows nothing, and counts how often it is asked.
+type forgetful struct{ asked int }
+
+func (f *forgetful) User(*Env, uint32) (User, bool)    { f.asked++; return User{}, false }
+func (f *forgetful) Session(*Env) (Session, bool)      { f.asked++; return Session{}, false }
+func (f *forgetful) Container(*Env) (Container, bool)  { f.asked++; return Container{}, false }
+func (f *forgetful) VariableNames(*Env) (string, bool) { f.asked++; return "", false }
+func (f *forgetful) Variable(*Env, string) []string    { f.asked++; return nil }
+
+// What takes a question is compared last, on whichever side of a comparison it stands, and in whatever it is wrapped.
+func TestQuestionsComeLast(t *testing.T) {
+	for _, check := range []string{
+		`user.name = x`, `proc.env[A] = x`, `user.name = val(proc.name)`, `proc.name = val(user.name)`, `proc.name = val(proc.env[A])`,
+		`proc.name = tolower(proc.env[A])`, `tolower(user.name) = x`, `proc.name = concat(proc.name, user.name)`, `join(",", (proc.name, user.name)) = x`,
+	} {
+		c, m := compiledCondition(check + ` and proc.name regex "a.*b"`)
+		if m != nil {
+			t.Errorf("%s: %s", check, m.message)
+			continue
+		}
+		e, facts := shell(), &forgetful{}
+		e.Facts, e.Variables = facts, facts
+		if c.check(e) || facts.asked != 0 {
+			t.Errorf("%s: asked %d times", check, facts.asked)
+		}
+	}
 }

@@ -8,13 +8,14 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
-// Variables knows the environment that the acting process was started with. Environments hold secrets: values of those
-// variables alone are asked for that rules name, and nothing of them is ever shown.
+// Variables knows the environment of the acting process. Environments hold secrets: values of those variables alone are
+// asked for that rules name, and nothing of them is ever shown.
 type Variables interface {
 	// VariableNames are those of all variables, with a space between two.
 	VariableNames(e *Env) (names string, ok bool)
-	// Variable is the value of one that rules ask for (Ruleset.Variables).
-	Variable(e *Env, name string) (value string, ok bool)
+	// Variable is the value of one that rules ask for (Ruleset.Variables), or several if it stands there more than once;
+	// none: it is not there, or not known. The caller does not change them.
+	Variable(e *Env, name string) (values []string)
 }
 
 // withheld is what stands in outputs for what may only be compared.
@@ -34,23 +35,46 @@ func environmentField() field {
 			if e.Variables == nil {
 				return "", false
 			}
-			return e.Variables.Variable(e, name)
+			values := e.Variables.Variable(e, name)
+			if len(values) == 0 {
+				return "", false
+			}
+			e.more = e.more || e.turn+1 < len(values)
+			return values[min(e.turn, len(values)-1)], true
 		})
 	}
 	return field{name: "proc.env", group: 'A', classes: set, takes: aKey, text: names, keyed: keyed, asks: true, secret: true}
 }
 
+// anyTurn is a check on variables that holds if it does with any of their values: which one of several a program takes
+// is not known, and must not be a way around a rule.
+func anyTurn(inner check) check {
+	return func(e *Env) bool {
+		is := false
+		for e.more = true; e.more && !is; e.turn++ {
+			e.more = false
+			is = inner(e)
+		}
+		e.turn = 0
+		return is
+	}
+}
+
 // Variables lists the variables that the rules in force ask for the values of, each once, in order.
 func (s *Ruleset) Variables() []string {
 	names := map[string]struct{}{}
-	note := func(t *term) { t.variables(names) }
 	for _, r := range s.rules {
-		r.tree.walk(func(n *node, _ bool) {
-			note(n.check.left)
-			note(n.check.right)
-		})
+		r.variables(names)
 	}
 	return slices.Sorted(maps.Keys(names))
+}
+
+// variables adds those that the condition names.
+func (r *Rule) variables(to map[string]struct{}) {
+	r.tree.walk(func(n *node, _ bool) {
+		n.check.left.variables(to)
+		n.check.right.variables(to)
+	})
 }
 
 // variables adds those that a term names.
@@ -72,4 +96,44 @@ func (s *scope) remarkVariables(f *field, c *comparison, values []string) {
 		return
 	}
 	s.remark(c.left, noEffect, "proc.env holds the names of variables, not their values: ask for proc.env[NAME]")
+}
+
+// unread tells of variables in outputs that no condition of a rule in force names, nor that of the rule itself: they
+// are not read.
+func (l *loader) unread() {
+	read := map[string]struct{}{}
+	for _, h := range l.order {
+		if h.rule != nil && h.rule.Enabled {
+			h.rule.variables(read)
+		}
+	}
+	for _, h := range l.order {
+		r := h.rule
+		if d, ok := driftOf(h.name); ok {
+			r = l.drift[d]
+		}
+		if r == nil {
+			continue
+		}
+		own := map[string]struct{}{}
+		if !r.Enabled {
+			r.variables(own)
+		}
+		for _, t := range r.shown {
+			l.remarkUnread(t, read, own)
+		}
+		l.tellRemarks(r.Name)
+	}
+}
+
+func (s *scope) remarkUnread(shown *term, read, own map[string]struct{}) {
+	names := map[string]struct{}{}
+	shown.variables(names)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		_, is := read[name]
+		_, mine := own[name]
+		if !is && !mine {
+			s.remark(shown, noEffect, "proc.env["+shorten(name)+"] is always <NA>: values are read of those variables alone that a condition names")
+		}
+	}
 }

@@ -10,24 +10,21 @@ import (
 // environment is known as a whole.
 type environment struct {
 	names  string
-	values map[string]string
+	values map[string][]string
 }
 
-func environmentOf(values map[string]string) environment {
+func environmentOf(values map[string][]string) environment {
 	return environment{strings.Join(slices.Sorted(maps.Keys(values)), " "), values}
 }
 
 func (v environment) VariableNames(*Env) (string, bool) { return v.names, true }
 
-func (v environment) Variable(_ *Env, name string) (string, bool) {
-	value, ok := v.values[name]
-	return value, ok
-}
+func (v environment) Variable(_ *Env, name string) []string { return v.values[name] }
 
 // A variable is compared by its name: without one, proc.env is what names there are.
 func TestEnvironment(t *testing.T) {
 	e := shell()
-	e.Variables = environmentOf(map[string]string{"LD_PRELOAD": "/tmp/x.so", "TOKEN": "secret"})
+	e.Variables = environmentOf(map[string][]string{"LD_PRELOAD": {"/tmp/x.so"}, "TOKEN": {"secret"}})
 	holds(t, e, map[string]bool{
 		`proc.env[LD_PRELOAD] startswith /tmp/ and proc.env[LD_PRELOAD] = /tmp/x.so and proc.env[TOKEN] exists`: true,
 		`proc.env icontains ld_preload and proc.env contains TOKEN and proc.env exists`:                         true,
@@ -39,16 +36,38 @@ func TestEnvironment(t *testing.T) {
 	holds(t, e, map[string]bool{`proc.env exists or proc.env[TOKEN] exists or proc.env[TOKEN] != x`: false})
 }
 
+// A variable that stands there twice is a way around no rule, whichever of its values the program takes.
+func TestVariableTwice(t *testing.T) {
+	for _, values := range [][]string{{"/tmp/x.so", "/lib/y.so"}, {"/lib/y.so", "/tmp/x.so"}} {
+		e := shell()
+		e.Variables = environmentOf(map[string][]string{"LD_PRELOAD": values, "NAME": {"x", "sh"}, "ONCE": {"sh"}})
+		holds(t, e, map[string]bool{
+			`proc.env[LD_PRELOAD] startswith /tmp/ and proc.env[LD_PRELOAD] startswith /lib/`:              true,
+			`proc.env[LD_PRELOAD] = /tmp/x.so and proc.env[LD_PRELOAD] in (/a, /lib/y.so)`:                 true,
+			`basename(proc.env[LD_PRELOAD]) = x.so and basename(proc.env[LD_PRELOAD]) = y.so`:              true,
+			`proc.env[LD_PRELOAD] != /tmp/x.so and proc.env[LD_PRELOAD] != /lib/y.so`:                      true,
+			`proc.name = val(proc.env[NAME]) and proc.env[NAME] = val(proc.name)`:                          true,
+			`proc.env[ONCE] = val(proc.env[NAME]) and concat(proc.env[ONCE], proc.env[NAME]) = shsh`:       true,
+			`proc.env[LD_PRELOAD] exists and len(proc.env[LD_PRELOAD]) = 9 and proc.env[ONCE] = sh`:        true,
+			`proc.env[LD_PRELOAD] = /z or proc.env[LD_PRELOAD] startswith /usr or proc.env[NAME] = X`:      false,
+			`not proc.env[LD_PRELOAD] startswith /tmp/ or proc.name != sh and proc.env[LD_PRELOAD] exists`: false,
+		})
+		if e.turn != 0 {
+			t.Errorf("turn %d", e.turn)
+		}
+	}
+}
+
 // A value is shown nowhere, however it is written.
 func TestEnvironmentIsWithheld(t *testing.T) {
 	set, problems := load(t, ruleOf("evt.type = execve and proc.env[TOKEN] = secret and basename(proc.env[LD_PRELOAD]) = x.so")+
 		"- rule: s\n  condition: evt.type = execve and proc.name = val(proc.env[SHELL_NAME])\n  priority: warning\n"+
 		"  output: \"%proc.env %proc.env[TOKEN] %toupper(proc.env[TOKEN]) %len(proc.env[TOKEN]) %concat(proc.env[TOKEN], \\\"x\\\") %join(\\\",\\\", (proc.env[TOKEN])) %proc.env[HOME]\"\n")
-	if len(problems) > 0 {
+	if len(problems) != 1 || !strings.Contains(problems[0].Error(), `r.yaml:8:151: rule "s": proc.env["HOME"] is always <NA>`) {
 		t.Fatal(problems)
 	}
 	e := shell()
-	e.Variables = environmentOf(map[string]string{"TOKEN": "secret", "SHELL_NAME": "sh", "LD_PRELOAD": "/tmp/x.so"})
+	e.Variables = environmentOf(map[string][]string{"TOKEN": {"secret", ""}, "SHELL_NAME": {"bash", "sh"}, "LD_PRELOAD": {"/tmp/x.so"}})
 	if n := len(set.Match(e, All, nil)); n != 2 {
 		t.Errorf("%d matches", n)
 	}
@@ -85,5 +104,32 @@ func TestEnvironmentRemark(t *testing.T) {
 	}
 	if _, problems := load(t, ruleOf(`evt.type = execve and proc.env[A] contains "a=b"`)); len(problems) != 0 {
 		t.Errorf("%v", problems)
+	}
+}
+
+// Who shows a variable that no condition names is told that it is not read.
+func TestVariableThatIsNotRead(t *testing.T) {
+	rule := func(name, condition, output, keys string) string {
+		return "- rule: " + name + "\n  condition: evt.type = execve and " + condition + "\n  output: \"" + output + "\"\n  priority: warning\n" + keys
+	}
+	set, problems := load(t, "- macro: marked\n  condition: proc.env[MARK] exists\n"+
+		rule("a", "proc.env[A] = x", "%proc.env %proc.env[A] %proc.env[B] %proc.env[MARK]", "")+
+		rule("b", "marked", "%toupper(proc.env[A])%concat(proc.name, proc.env[C]) %proc.env[OFF]", "")+
+		rule("off", "proc.env[OFF] = x", "%proc.env[OFF] %proc.env[D]", "  enabled: false\n")+
+		"- rule: Network outside baseline\n  output: \"%proc.env[A] %proc.env[E]\"\n  priority: warning\n")
+	var got []string
+	for _, p := range problems {
+		if p.ID != noEffect || !p.Warning {
+			t.Errorf("%v", p)
+		}
+		name, _, _ := strings.Cut(p.Message, " ")
+		got = append(got, p.Rule+": "+name)
+	}
+	want := []string{"a: proc.env[\"B\"]", "b: proc.env[\"C\"]", "b: proc.env[\"OFF\"]", "off: proc.env[\"D\"]", "Network outside baseline: proc.env[\"E\"]"}
+	if !slices.Equal(got, want) || len(set.Rules()) != 2 {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if p := problems[0]; p.Line != 5 || p.Column != 35 {
+		t.Errorf("%v", p)
 	}
 }

@@ -42,6 +42,7 @@ func newFinder(rules []*Rule, few int) *finder {
 		r.classes.each(func(class int) { about[class]++ })
 	}
 	b := finderBuilder{byName: map[string]*lookup{}, added: map[*node]int32{}}
+	var look needs
 	size := (len(rules) + 63) / 64
 	for i, r := range rules {
 		number := int32(i)
@@ -50,16 +51,16 @@ func newFinder(rules []*Rule, few int) *finder {
 				x.all[class], x.always[class] = make(marks, size), make(marks, size)
 			}
 			x.all[class].add(number)
-			var needs need
+			var is need
 			if about[class] > few {
-				needs = r.tree.needFor(class, false)
+				look.begin(class)
+				is = look.of(r.tree, false)
 			}
-			if !needs.found {
+			if !is.found {
 				x.always[class].add(number)
+				return
 			}
-			for _, n := range needs.checks {
-				b.add(n, class, number)
-			}
+			look.each(is, func(n *node) { b.add(n, class, number) })
 		})
 	}
 	for _, l := range b.lookups {

@@ -64,6 +64,7 @@ func Load(files ...File) (*Ruleset, []Problem) {
 	for _, h := range l.order {
 		l.settle(h)
 	}
+	l.unread()
 	l.unused()
 	if l.more += max(0, l.made-maxProblems); l.more > 0 {
 		l.problems = append(l.problems, Problem{

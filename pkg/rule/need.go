@@ -4,9 +4,32 @@ import "strings"
 
 // need is what a condition cannot hold without: one of some checks, which can be looked up by the values of an event.
 type need struct {
-	found  bool
-	checks []*node // none: the condition never holds
-	weight int     // how often one of them holds, and what it costs to look: the less, the better
+	found       bool
+	first, last int // of the checks, in needs; 0: there are none, the condition never holds
+	weight      int // how often one of them holds, and what it costs to look: the less, the better
+}
+
+// needs finds what conditions need in events of a class. Checks are in lists, so that those of many parts become one
+// without being copied.
+type needs struct {
+	class int
+	links []link // the first one is none
+}
+
+// link is one check of a list, and where the next one is, 0 if there is none.
+type link struct {
+	check *node
+	next  int
+}
+
+// begin forgets the needs found so far, and finds those in events of a class.
+func (s *needs) begin(class int) { s.class, s.links = class, append(s.links[:0], link{}) }
+
+// each calls f with every check that is needed.
+func (s *needs) each(of need, f func(*node)) {
+	for i := of.first; i != 0; i = s.links[i].next {
+		f(s.links[i].check)
+	}
 }
 
 // Weights of checks, beside each other. What has more than weightFew is not worth looking.
@@ -17,63 +40,81 @@ const (
 	weightFew    = 8 // what is compared has few values
 )
 
-// needFor tells what a node, or its negation, needs in events of a class.
-func (n *node) needFor(class int, negated bool) need {
+// of tells what a node, or its negation, needs.
+func (s *needs) of(n *node, negated bool) need {
 	may := n.may
 	if negated {
 		may = n.mayNot
 	}
 	switch {
-	case !may.has(class):
+	case !may.has(s.class):
 		return need{found: true} // it never holds
 	case n.kind == macroNode:
-		return n.kids[0].needFor(class, negated)
+		return s.of(n.kids[0], negated)
 	case n.kind == notNode:
-		return n.kids[0].needFor(class, !negated)
+		return s.of(n.kids[0], !negated)
 	case n.kind == checkNode && negated:
 		return need{}
 	case n.kind == checkNode:
-		return n.needOfCheck(class)
+		return s.ofCheck(n)
 	case (n.kind == orNode) != negated:
-		return n.needOfAny(class, negated)
+		return s.ofAny(n, negated)
 	}
-	return n.needOfAll(class, negated)
+	return s.ofAll(n, negated)
 }
 
-// needOfAny: where one of the kids holds, so does what it needs.
-func (n *node) needOfAny(class int, negated bool) need {
+// ofAny: where one of the kids holds, so does what it needs.
+func (s *needs) ofAny(n *node, negated bool) need {
 	all := need{found: true}
-	var last *node // that added to the weight: what one field is compared with is looked up at once
+	var last *field // that added to the weight: what one field is compared with is looked up at once
 	for _, kid := range n.kids {
-		one := kid.needFor(class, negated)
+		one := s.of(kid, negated)
 		if !one.found || all.weight > weightFew {
 			return need{}
 		}
-		all.checks = append(all.checks, one.checks...)
-		if len(one.checks) > 0 && (last == nil || one.weight >= weightSearch || last.field.name != one.checks[0].field.name) {
-			last = one.checks[0]
+		if one.first == 0 {
+			continue
+		}
+		if f := s.links[one.first].check.field; last == nil || one.weight >= weightSearch || last.name != f.name {
+			last = f
 			all.weight += one.weight
 		}
+		if all.first == 0 {
+			all.first = one.first
+		} else {
+			s.links[all.last].next = one.first
+		}
+		all.last = one.last
 	}
 	all.found = all.weight <= weightFew
 	return all
 }
 
-// needOfAll: where all kids hold, what one of them needs will do.
-func (n *node) needOfAll(class int, negated bool) need {
+// ofAll: where all kids hold, what one of them needs will do.
+func (s *needs) ofAll(n *node, negated bool) need {
 	var best need
 	for _, kid := range n.kids {
-		if one := kid.needFor(class, negated); one.found && (!best.found || one.weight < best.weight) {
+		if one := s.of(kid, negated); one.found && (!best.found || one.weight < best.weight) {
 			best = one
 		}
 	}
 	return best
 }
 
-// needOfCheck is the check itself, if the event's value can be looked up.
-func (n *node) needOfCheck(class int) need {
+// ofCheck is the check itself, if the event's value can be looked up.
+func (s *needs) ofCheck(n *node) need {
+	one := weigh(n, s.class)
+	if one.found {
+		one.first, one.last = len(s.links), len(s.links)
+		s.links = append(s.links, link{check: n})
+	}
+	return one
+}
+
+// weigh says whether a check can be looked up in events of a class, and its weight.
+func weigh(n *node, class int) need {
 	f := n.field
-	one := need{found: true, checks: []*node{n}}
+	one := need{found: true}
 	switch {
 	case f == nil || f.asks || f.host != nil || !n.mayNot.has(class):
 		return need{} // names of hosts are compared in a way of their own

@@ -19,6 +19,7 @@ func (s *scope) setOutput(r *Rule, in *passage) *mistake {
 	p := parser{scanner: scanner{in: in}}
 	text := in.text
 	r.format = text
+	known := map[string]struct{}{}
 	if strings.HasPrefix(text, "*") {
 		p.at = 1 // Falco's sign for "also with missing values", which is our way always
 	}
@@ -30,11 +31,19 @@ func (s *scope) setOutput(r *Rule, in *passage) *mistake {
 		if p.at+n+1 < len(text) && text[p.at+n+1] >= 'a' && text[p.at+n+1] <= 'z' {
 			r.addText(text[p.at : p.at+n])
 			p.at += n
-			f, m := s.outputField(&p)
+			t, m := s.outputTerm(&p)
 			if m != nil {
 				return m
 			}
-			r.addField(f)
+			f, m := s.field(t)
+			if m != nil {
+				return m
+			}
+			r.output = append(r.output, piece{field: f})
+			if _, is := known[f.name]; !is {
+				known[f.name] = struct{}{}
+				r.fields, r.shown = append(r.fields, f), append(r.shown, t)
+			}
 			continue
 		}
 		n = min(n+1, len(text)-p.at)
@@ -50,18 +59,8 @@ func (r *Rule) addText(text string) {
 	}
 }
 
-func (r *Rule) addField(f *field) {
-	r.output = append(r.output, piece{field: f})
-	for _, known := range r.fields {
-		if known.name == f.name {
-			return
-		}
-	}
-	r.fields = append(r.fields, f)
-}
-
-// outputField reads what follows a percent sign: a field or a transformer.
-func (s *scope) outputField(p *parser) (*field, *mistake) {
+// outputTerm reads what follows a percent sign: a field or a transformer.
+func (s *scope) outputTerm(p *parser) (*term, *mistake) {
 	from := p.at
 	p.at++
 	start := p.at
@@ -72,11 +71,7 @@ func (s *scope) outputField(p *parser) (*field, *mistake) {
 	p.at = start + len(name)
 	if p.opensCall(name) {
 		p.at = start
-		t, m := p.term()
-		if m != nil {
-			return nil, m
-		}
-		return s.field(t)
+		return p.term()
 	}
 	f, ok := s.fields[name]
 	if !ok {
@@ -91,7 +86,7 @@ func (s *scope) outputField(p *parser) (*field, *mistake) {
 			return nil, m
 		}
 	}
-	return s.field(t)
+	return t, nil
 }
 
 func isNameByte(c byte) bool {

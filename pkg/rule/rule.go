@@ -38,6 +38,7 @@ type Rule struct {
 	known     map[string]*field
 	output    []piece
 	fields    []*field // of the output, each once
+	shown     []*term  // the same as they are written
 }
 
 // Match says whether the rule's condition holds. It does not allocate. A drift rule never matches:

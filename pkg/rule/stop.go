@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"math/bits"
+	"slices"
 
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
@@ -34,7 +35,11 @@ func stoppable() classes {
 // decidable reports what keeps the kernel from deciding a rule that stops something.
 func (l *loader) decidable(r *Rule, it *item) bool {
 	action := it.value("action")
-	if r.Stops() && r.classes != accepts() {
+	if r.Stops() && r.classes&accepts() != 0 && r.classes != accepts() {
+		if n := r.accepting(); n != nil {
+			l.undecidable(r, n, fmt.Sprintf("nothing can be stopped at %s, and %s is about it", classType(bits.TrailingZeros64(uint64(accepts()))), n.excerpt()))
+			return false
+		}
 		r.classes &^= accepts() // it is about what is done, and by the way about these
 	}
 	switch {
@@ -82,17 +87,42 @@ func (l *loader) tellUndecided(r *Rule) int {
 		if n++; n > maxUndecided {
 			return
 		}
-		file, line, column := check.in.position(check.at)
-		message := "action " + r.Action.String() + ": the kernel cannot decide " + shorten(check.in.text[check.at:check.end])
+		why := "the kernel cannot decide " + check.excerpt()
 		if check.field != nil && check.field.host != nil {
-			message += ": which addresses a name has is asked in user space, and may change at any time"
+			why += ": which addresses a name has is asked in user space, and may change at any time"
 		}
-		l.add(Problem{ID: undecidable, File: file, Line: line, Column: column, Rule: r.Name, Message: message})
+		l.undecidable(r, check, why)
 	})
 	if n > maxUndecided {
 		l.more += n - maxUndecided
 	}
 	return n
+}
+
+// accepting is the first check of the condition that is meant for connections that a server takes: it names them, or
+// holds for nothing else. nil: there is none.
+func (r *Rule) accepting() (first *node) {
+	r.tree.walk(func(n *node, negated bool) {
+		holds := n.may
+		if negated {
+			holds = n.mayNot
+		}
+		names := n.field != nil && (n.field.name == "evt.type" || n.field.name == "evt.operation") &&
+			slices.ContainsFunc(n.operands, func(v string) bool { return v == "accept" || v == "accept4" })
+		if first == nil && holds&accepts() != 0 && (names || holds == accepts()) {
+			first = n
+		}
+	})
+	return first
+}
+
+// excerpt is the text of a check.
+func (n *node) excerpt() string { return shorten(n.in.text[n.at:n.end]) }
+
+// undecidable tells of a check, in its place.
+func (l *loader) undecidable(r *Rule, n *node, why string) {
+	file, line, column := n.in.position(n.at)
+	l.add(Problem{ID: undecidable, File: file, Line: line, Column: column, Rule: r.Name, Message: "action " + r.Action.String() + ": " + why})
 }
 
 func (l *loader) cannotStop(at place, r *Rule, why string) {

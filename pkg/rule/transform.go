@@ -40,7 +40,7 @@ func (s *scope) transformed(t *term) (*field, *mistake) {
 		if a.why != "" {
 			f.why = a.why
 		}
-		f.secret, f.asks = f.secret || a.secret, f.asks || a.secret
+		f.secret, f.asks = f.secret || a.secret, f.asks || a.asks
 	}
 	return f, nil
 }

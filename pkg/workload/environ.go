@@ -19,16 +19,17 @@ const (
 	maxVariableNames = 64 << 10 // of all, together
 )
 
-// Environment is what was asked for of the environment that a process was started with.
+// Environment is what was asked for of the environment of a process.
 type Environment struct {
-	Names  string            // of all variables, with a space between two
-	Values map[string]string // of those that were wanted
-	Cut    bool              // there is more than is looked at
+	Names  string              // of all variables, with a space between two
+	Values map[string][]string // of those that were wanted: one, or the first and the last where there are more
+	Cut    bool                // there is more than is looked at
 }
 
 // Environ reads the names of a process's variables, and the values of those that are wanted: of the others it keeps
-// nothing. It is what the program was started with, not what it made of it. It is ErrGone if the process runs no more, or
-// is another one. It waits for the process's memory, which the process may have others answer for.
+// nothing. Who started the process wrote it, into memory that is the process's own: what it sets later (setenv) is
+// elsewhere and not seen, but it may write over this, and say where else it is (PR_SET_MM). It is ErrGone if the process
+// runs no more, or is another one. It waits for the process's memory, which the process may have others answer for.
 func (p Proc) Environ(pid uint32, start uint64, wanted func(name string) bool) (Environment, error) {
 	dir, err := p.open(pid, start)
 	if err != nil {
@@ -48,11 +49,23 @@ func (p Proc) Environ(pid uint32, start uint64, wanted func(name string) bool) (
 	return env, nil
 }
 
+// zeros is an endless reader of them.
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+
+// wipe fills the whole buffer of a reader with zeros: nothing is to lie about.
+func wipe(in *bufio.Reader) {
+	in.Reset(zeros{})
+	_, _ = in.Peek(in.Size())
+}
+
 // parseEnviron reads variables, each of which ends with a zero.
 func parseEnviron(from io.Reader, wanted func(name string) bool) (Environment, error) {
-	env := Environment{Values: map[string]string{}}
+	env := Environment{Values: map[string][]string{}}
 	limited := &io.LimitedReader{R: from, N: maxEnviron}
 	in := bufio.NewReaderSize(limited, maxVariable)
+	defer wipe(in)
 	names := []byte{}
 	for {
 		text, err := in.ReadSlice(0)
@@ -64,15 +77,13 @@ func parseEnviron(from io.Reader, wanted func(name string) bool) (Environment, e
 				names = append(append(names, name...), ' ')
 			}
 			if wanted(string(name)) {
-				env.Values[string(name)] = string(value)
+				env.keep(string(name), string(value))
 			}
 		}
 		env.Cut = env.Cut || long
 		for errors.Is(err, bufio.ErrBufferFull) {
-			text, err = in.ReadSlice(0) // the rest of it
-			clear(text)
+			_, err = in.ReadSlice(0) // the rest of it
 		}
-		clear(text) // nothing is to lie about
 		switch {
 		case errors.Is(err, io.EOF):
 			env.Names, env.Cut = string(bytes.TrimSuffix(names, []byte{' '})), env.Cut || limited.N == 0
@@ -81,4 +92,14 @@ func parseEnviron(from io.Reader, wanted func(name string) bool) (Environment, e
 			return Environment{}, fmt.Errorf("read environment: %w", err)
 		}
 	}
+}
+
+// keep takes down a value. A variable may stand there more than once: getenv of the C libraries finds the first, shells
+// take the last, and which of them a program asks is not known.
+func (env *Environment) keep(name, value string) {
+	values := env.Values[name]
+	if len(values) == 2 {
+		values, env.Cut = values[:1], true
+	}
+	env.Values[name] = append(values, value)
 }

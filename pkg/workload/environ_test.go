@@ -2,10 +2,13 @@ package workload
 
 import (
 	"errors"
+	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 )
 
 func isSecretive(name string) bool { return name == "PATH" || name == "EMPTY" }
@@ -15,15 +18,17 @@ func TestParseEnviron(t *testing.T) {
 	long := strings.Repeat("x", 3*maxVariable)
 	for name, tc := range map[string]struct {
 		text, names string
-		values      map[string]string
+		values      map[string][]string
 		cut         bool
 	}{
-		"some":         {"PATH=/bin\x00TOKEN=secret\x00EMPTY=\x00", "PATH TOKEN EMPTY", map[string]string{"PATH": "/bin", "EMPTY": ""}, false},
-		"no end":       {"PATH=a=b", "PATH", map[string]string{"PATH": "a=b"}, false},
+		"some":         {"PATH=/bin\x00TOKEN=secret\x00EMPTY=\x00", "PATH TOKEN EMPTY", map[string][]string{"PATH": {"/bin"}, "EMPTY": {""}}, false},
+		"no end":       {"PATH=a=b", "PATH", map[string][]string{"PATH": {"a=b"}}, false},
 		"no names":     {"secret\x00=secret\x00\x00" + strings.Repeat("n", 257) + "=secret\x00A=", "A", nil, false},
 		"none":         {"", "", nil, false},
-		"a long one":   {"A=" + long + "\x00PATH=/bin\x00", "A PATH", map[string]string{"PATH": "/bin"}, true},
-		"a long value": {"PATH=" + long, "PATH", map[string]string{"PATH": long[:maxVariable-5]}, true},
+		"a long one":   {"A=" + long + "\x00PATH=/bin\x00", "A PATH", map[string][]string{"PATH": {"/bin"}}, true},
+		"a long value": {"PATH=" + long, "PATH", map[string][]string{"PATH": {long[:maxVariable-5]}}, true},
+		"twice":        {"PATH=/evil\x00PATH=/bin\x00", "PATH PATH", map[string][]string{"PATH": {"/evil", "/bin"}}, false},
+		"often":        {"PATH=/a\x00PATH=/b\x00EMPTY=\x00PATH=/c\x00PATH=/d\x00", "PATH PATH EMPTY PATH PATH", map[string][]string{"PATH": {"/a", "/d"}, "EMPTY": {""}}, true},
 		"too many":     {strings.Repeat("AAAAAAAAAAAAAAA=\x00", 5000), strings.TrimSuffix(strings.Repeat("AAAAAAAAAAAAAAA ", 4096), " "), nil, true},
 		"too much":     {strings.Repeat("A="+strings.Repeat("x", 1021)+"\x00", 2048) + "PATH=/bin\x00", strings.TrimSuffix(strings.Repeat("A ", 2048), " "), nil, true},
 	} {
@@ -33,11 +38,41 @@ func TestParseEnviron(t *testing.T) {
 				t.Errorf("%d bytes of names, %d values, cut %t, %v", len(got.Names), len(got.Values), got.Cut, err)
 			}
 			for k, v := range tc.values {
-				if got.Values[k] != v {
-					t.Errorf("%s is %.20q", k, got.Values[k])
+				if !slices.Equal(got.Values[k], v) {
+					t.Errorf("%s is %.60q", k, got.Values[k])
 				}
 			}
 		})
+	}
+}
+
+// lender remembers the buffer that it is first asked to read into.
+type lender struct {
+	io.Reader
+	buffer []byte
+}
+
+func (l *lender) Read(p []byte) (int, error) {
+	if l.buffer == nil {
+		l.buffer = p
+	}
+	return l.Reader.Read(p)
+}
+
+// Of what was read, nothing stays in memory but what is returned.
+func TestParseEnvironWipes(t *testing.T) {
+	errBroken := errors.New("broken")
+	long := "LONG=" + strings.Repeat("secret", maxVariable/4)
+	for name, text := range map[string]string{"short": "TOKEN=secret\x00A=secret", "long": long + "\x00A=b\x00", "long, the last": "A=b\x00" + long, "many": strings.Repeat("A=secret\x00", 10_000)} {
+		for _, failure := range []error{io.EOF, errBroken} {
+			in := &lender{Reader: io.MultiReader(strings.NewReader(text), iotest.ErrReader(failure))}
+			if _, err := parseEnviron(in, isSecretive); (err != nil) != (failure == errBroken) {
+				t.Errorf("%s: %v", name, err)
+			}
+			if len(in.buffer) != maxVariable || strings.Trim(string(in.buffer), "\x00") != "" {
+				t.Errorf("%s, %v: a buffer of %d bytes, with %.20q", name, failure, len(in.buffer), strings.Trim(string(in.buffer), "\x00"))
+			}
+		}
 	}
 }
 
@@ -46,7 +81,7 @@ func FuzzParseEnviron(f *testing.F) {
 	f.Add("=\x00a\x00=b")
 	f.Fuzz(func(t *testing.T, text string) {
 		env, err := parseEnviron(strings.NewReader(text), isSecretive)
-		if err != nil || len(env.Names) > maxVariableNames || len(env.Values) > 2 {
+		if err != nil || len(env.Names) > maxVariableNames || len(env.Values) > 2 || len(env.Values["PATH"]) > 2 {
 			t.Errorf("%d bytes of names, %d values, %v", len(env.Names), len(env.Values), err)
 		}
 	})
@@ -66,7 +101,7 @@ func TestEnviron(t *testing.T) {
 		t.Fatal(err)
 	}
 	env, err := proc.Environ(pid, is.Start, isSecretive)
-	if err != nil || env.Names != "PATH TOKEN" || len(env.Values) != 1 || env.Values["PATH"] != "/bin" || env.Cut {
+	if err != nil || env.Names != "PATH TOKEN" || len(env.Values) != 1 || !slices.Equal(env.Values["PATH"], []string{"/bin"}) || env.Cut {
 		t.Errorf("%+v, %v", env, err)
 	}
 	for _, start := range []uint64{is.Start + 1} {
