@@ -123,23 +123,26 @@ func (r *Resolver) Want(names []string) {
 
 // Run asks until ctx ends. As long as nothing is wanted it sleeps.
 func (r *Resolver) Run(ctx context.Context) error {
-	timer := time.NewTimer(0)
+	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	for {
+	for ctx.Err() == nil {
+		due, next := r.due(time.Now())
+		if len(due) > 0 {
+			r.ask(ctx, due)
+			continue // others may be due by now
+		}
+		var later <-chan time.Time // nil: nothing is wanted
+		if !next.IsZero() {
+			timer.Reset(time.Until(next))
+			later = timer.C
+		}
 		select {
 		case <-ctx.Done():
-			return nil
 		case <-r.changed:
-		case <-timer.C:
-		}
-		switch due, next := r.due(time.Now()); {
-		case len(due) > 0:
-			r.ask(ctx, due)
-			timer.Reset(0) // others may be due by now
-		case !next.IsZero():
-			timer.Reset(time.Until(next))
+		case <-later:
 		}
 	}
+	return nil
 }
 
 // due lists the names that are to be asked for, those first that wait for longest, and not too many: the next time

@@ -144,6 +144,7 @@ func TestLookAtUnits(t *testing.T) {
 	e := &Executor{Config{DBus: socket}}
 	unit := func(name string) workload.Workload { return workload.NewResolver().Resolve("/system.slice/" + name) }
 	all := []workload.Workload{unit("mail.service"), unit("shop.service"), unit("a.scope"), workload.NewResolver().Resolve("/user.slice/user-1.slice/user@1.service/app.slice/x.service"), unit("gone.service")}
+	m.mu.Lock()
 	m.rows = []unitRow{
 		{Name: "mail.service", LoadState: "loaded", ActiveState: "active", SubState: "running", Path: "/a", JobPath: "/"},
 		{Name: "shop.service", LoadState: "loaded", ActiveState: "failed", SubState: "failed", Path: "/b", JobPath: "/"},
@@ -154,6 +155,7 @@ func TestLookAtUnits(t *testing.T) {
 		"ExecMainExitTimestamp": uint64(3_000_000), "NRestarts": uint32(2), "InactiveExitTimestamp": uint64(500_000),
 		"ActiveEnterTimestamp": uint64(2_000_000), "ActiveExitTimestamp": uint64(3_000_000), "StateChangeTimestamp": uint64(3_000_001),
 	}
+	m.mu.Unlock()
 	looks := e.Look(context.Background(), all)
 	want := []string{
 		"ready", "not ready: failed (failed): core-dump", "not known: not possible: a.scope is no .service",
@@ -174,7 +176,9 @@ func TestLookAtUnits(t *testing.T) {
 	}
 
 	// A property that this systemd lacks, and no systemd at all: nothing is known, of whom it was asked.
+	m.mu.Lock()
 	delete(m.values, "Result")
+	m.mu.Unlock()
 	looks = e.Look(context.Background(), all[:2])
 	if looks[0].Readiness != Ready || looks[1].Readiness != Unknown || !strings.Contains(looks[1].Why, "read Result: Unknown property") {
 		t.Errorf("%s, %s", looks[0], looks[1])
