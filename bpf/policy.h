@@ -684,16 +684,22 @@ static __always_inline void conclude(struct place *p, const void *thing, __u32 b
 
 /*
  * The short way, of most operations: an entry of the baseline has exactly this key, and remembers what the rules in force
- * wish of it. That is one word, which is written and read as a whole: their generation, and which denials. An entry
- * belongs to one workload, on the host or in a container.
+ * wish of it. That is one word, which is written and read as a whole: for whom, and which denials. An entry belongs to one
+ * workload, and that is on the host and, for a moment, in a new container that is still its parent's, at once: rules
+ * wish other things of the two.
  */
+static __always_inline __u32 wisher(struct place *p)
+{
+	return p->asked.generation ^ (p->subject.workload.flags & WORKLOAD_CONTAINER) << 30;
+}
+
 static __always_inline void remember_wish(struct place *p, struct entry *entry)
 {
 	struct asked *asked = &p->asked;
 
 	if (asked->watch || asked->denials[2] || asked->denials[3])
 		return;			/* the word has no room for it */
-	entry->wished = (__u64)asked->generation << 32 | asked->denials[1] << 16 | asked->denials[0];
+	entry->wished = (__u64)wisher(p) << 32 | asked->denials[1] << 16 | asked->denials[0];
 }
 
 /* false: what is wished is not known. */
@@ -701,7 +707,7 @@ static __always_inline bool recall_wish(struct place *p, struct entry *entry)
 {
 	__u64 wished = entry->wished;
 
-	if (wished >> 32 != p->asked.generation)
+	if (wished >> 32 != wisher(p))
 		return false;
 	p->asked.denials[0] = wished & 0xffff;
 	p->asked.denials[1] = wished >> 16 & 0xffff;

@@ -25,7 +25,7 @@ import (
 func TestRules(t *testing.T) {
 	tests := map[string]func(t *testing.T, w *trial){
 		"other names": testOtherNames,
-		"deeds":       testEveryDeed, "known": testKnown, "baseline": testBesideBaseline, "kill": testKill, "manner": testManner, "runtime": testRuntime,
+		"deeds":       testEveryDeed, "known": testKnown, "baseline": testBesideBaseline, "kill": testKill, "manner": testManner, "runtime": testRuntime, "where": testWhere,
 		"reload": testReload(""), "reload by actor": testReload(" and not proc.aname in (nobody, nowhere) and not basename(proc.exepath) = nobody"),
 	}
 	eachStrength(t, func(t *testing.T, w *trial) {
@@ -211,6 +211,39 @@ func testKnown(t *testing.T, w *trial) {
 	for _, ev := range w.about(file) {
 		if ev.Verdict != event.Allow || ev.RuleID != 0 {
 			t.Errorf("told %s by rule %d", ev.Verdict, ev.RuleID)
+		}
+	}
+}
+
+// One entry of a baseline is asked about on the host and in a container that is still its parent's, and what a rule
+// wishes of the one is not taken for the other.
+func testWhere(t *testing.T, w *trial) {
+	dir := t.TempDir()
+	if err := fill(dir); err != nil {
+		t.Fatal(err)
+	}
+	file := event.Key{Op: event.OpRead, Path: dir + "/file"}
+	w.scope.Held = event.Dimensions(0).With(event.DimFile)
+	const generation = 101
+	if err := w.enforcer.Replace(w.scope.Workload, generation, []event.Key{file, {Op: event.OpRead, Path: "/**"}, {Op: event.OpWrite, Path: "/**"}}); err != nil {
+		t.Fatal(err)
+	}
+	w.use(t, ruleText("read", conditionFor(file)+" and container.id != host", denying))
+	const inContainer = sensor.Container | sensor.Protected
+	for i, step := range []struct {
+		flags uint32
+		code  int
+	}{
+		{sensor.Protected, 0},
+		{inContainer, int(unix.EPERM)},
+		{inContainer, int(unix.EPERM)},
+		{sensor.Protected, 0},
+		{sensor.Protected, 0},
+		{inContainer, int(unix.EPERM)},
+	} {
+		w.state(t, event.Enforce, generation, step.flags)
+		if code := w.does.runAlone(t, "read", dir); code != step.code {
+			t.Errorf("step %d: exit code %d, want %d", i, code, step.code)
 		}
 	}
 }
