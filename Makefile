@@ -36,7 +36,7 @@ check-generated: ## fail if a BPF source changed after its object was generated
 	$(GO) run ./test/fresh
 
 test: export PLUMBLINE_COUNTS = $(CURDIR)/bin/counts
-test: ## install what is needed, run everything, the VM matrix included, end with counts
+test: ## install what is needed, run everything, the VM matrix included, end with counts; FRESH=1 runs also what nothing has changed in
 	@mkdir -p bin && rm -f $(PLUMBLINE_COUNTS)
 	$(MAKE) --no-print-directory -j2 install check # the one waits for the network, the other for processors
 	$(MAKE) --no-print-directory test-host
@@ -52,15 +52,15 @@ test-demo: ## run the demo on this machine; what it says is shown if it fails
 	$(MAKE) --no-print-directory demo > bin/demo.log 2>&1 || { cat bin/demo.log; exit 1; }
 
 test-host: ## the tests of this machine's kernel
-	CGO_ENABLED=1 $(GO) run ./test/suite -race ./...
+	CGO_ENABLED=1 $(GO) run ./test/suite -race -vet=off $(if $(FRESH),-count=1) ./... # `check` has vetted it
 
 test-vm: ## the tests and scenarios on every kernel of the matrix
 	test/install.sh test
-	$(GO) run ./test/vm/cmd/matrix -must
+	$(GO) run ./test/vm/cmd/matrix -must $(if $(FRESH),-fresh)
 
 test-systemd: ## install the agent as a unit in a VM with systemd, enforce a unit, stop, unload
 	test/install.sh test
-	$(GO) run ./test/vm/cmd/systemd -must
+	$(GO) run ./test/vm/cmd/systemd -must $(if $(FRESH),-fresh)
 
 test-programs: ## learn, enforce and attack nginx, PostgreSQL, a JVM, a Go service and cron in a VM
 	test/install.sh programs

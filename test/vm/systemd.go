@@ -88,7 +88,7 @@ WantedBy=multi-user.target
 `
 
 // Run boots the guest and returns how the script ended.
-func (s Systemd) Run(ctx context.Context, live io.Writer) (Result, error) {
+func (s *Systemd) Run(ctx context.Context, live io.Writer) (Result, error) {
 	dir, err := os.MkdirTemp("", "plumbline-systemd-")
 	if err != nil {
 		return Result{}, fmt.Errorf("make guest: %w", err)
@@ -103,14 +103,7 @@ func (s Systemd) Run(ctx context.Context, live io.Writer) (Result, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
-	// One processor: with two, 6.1 hung now and then, as in the matrix.
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
-		"-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "Nehalem", "-smp", "1", "-m", "2G",
-		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-kernel", s.Kernel.Image,
-		"-drive", "file="+disk+",if=none,id=root,format=raw,cache=unsafe", "-device", "nvme,drive=root,serial=root",
-		"-chardev", "file,id=console,path="+filepath.Join(dir, "console"), "-chardev", "stdio,id=results,signal=off",
-		"-serial", "chardev:console", "-serial", "chardev:results",
-		"-append", "root=/dev/nvme0n1 rw console=ttyS0 tsc=unstable no_timer_check oops=panic panic=-1 quiet systemd.show_status=0 net.ifnames=0 lsm="+lsmWithBPF)
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", s.qemu(disk, filepath.Join(dir, "console"))...)
 	cmd.WaitDelay = 5 * time.Second
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
@@ -132,8 +125,33 @@ func (s Systemd) Run(ctx context.Context, live io.Writer) (Result, error) {
 	return r.results[0], nil
 }
 
+// qemu is the command line. One processor: with two, 6.1 hung now and then, as in the matrix.
+func (s *Systemd) qemu(disk, console string) []string {
+	return []string{
+		"-accel", "tcg,thread=multi", "-machine", "q35", "-cpu", "Nehalem", "-smp", "1", "-m", "2G",
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-kernel", s.Kernel.Image,
+		"-drive", "file=" + disk + ",if=none,id=root,format=raw,cache=unsafe", "-device", "nvme,drive=root,serial=root",
+		"-chardev", "file,id=console,path=" + console, "-chardev", "stdio,id=results,signal=off",
+		"-serial", "chardev:console", "-serial", "chardev:results",
+		"-append", "root=/dev/nvme0n1 rw console=ttyS0 tsc=unstable no_timer_check oops=panic panic=-1 quiet systemd.show_status=0 net.ifnames=0 lsm=" + lsmWithBPF,
+	}
+}
+
+// files are what is put over the tree.
+func (s *Systemd) files() []File {
+	run := fmt.Sprintf("printf '%s\\n%ssystemd\\n'\n/bin/sh /vmtest/script 2>&1\nprintf '\\n%s%%d\\n%s\\n' $?\nsync\nsleep 0.2\n",
+		octal(MarkReady), octal(MarkStep), octal(MarkExit), octal(MarkEnd))
+	return append([]File{
+		{Path: "/etc/systemd/system/vmtest.service", Data: []byte(runnerUnit), Mode: 0o644},
+		{Path: "/vmtest/run", Data: []byte(run)},
+		{Path: "/vmtest/script", From: s.Script},
+		{Path: "/etc/hostname", Data: []byte("guest\n"), Mode: 0o644},
+		{Path: "/etc/fstab", Data: []byte("\n"), Mode: 0o644},
+	}, s.Files...)
+}
+
 // makeDisk unpacks the tree, adds the files, and packs it into an ext4 image. Nothing is mounted.
-func (s Systemd) makeDisk(ctx context.Context, dir string) (string, error) {
+func (s *Systemd) makeDisk(ctx context.Context, dir string) (string, error) {
 	tree, disk := filepath.Join(dir, "tree"), filepath.Join(dir, "disk")
 	if err := os.Mkdir(tree, 0o755); err != nil {
 		return "", err
@@ -141,16 +159,7 @@ func (s Systemd) makeDisk(ctx context.Context, dir string) (string, error) {
 	if out, err := exec.CommandContext(ctx, "tar", "-C", tree, "--exclude=./dev/*", "-xf", s.Tar).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("unpack userland: %w: %s", err, out)
 	}
-	run := fmt.Sprintf("printf '%s\\n%ssystemd\\n'\n/bin/sh /vmtest/script 2>&1\nprintf '\\n%s%%d\\n%s\\n' $?\nsync\nsleep 0.2\n",
-		octal(MarkReady), octal(MarkStep), octal(MarkExit), octal(MarkEnd))
-	files := append([]File{
-		{Path: "/etc/systemd/system/vmtest.service", Data: []byte(runnerUnit), Mode: 0o644},
-		{Path: "/vmtest/run", Data: []byte(run)},
-		{Path: "/vmtest/script", From: s.Script},
-		{Path: "/etc/hostname", Data: []byte("guest\n"), Mode: 0o644},
-		{Path: "/etc/fstab", Data: []byte("\n"), Mode: 0o644},
-	}, s.Files...)
-	for _, f := range files {
+	for _, f := range s.files() {
 		if err := put(tree, f); err != nil {
 			return "", err
 		}

@@ -29,6 +29,8 @@ type options struct {
 	verbose bool
 	cover   string
 	timeout time.Duration
+	fresh   bool // run also what passed, and in which nothing has changed
+	passed  *vm.Passed
 }
 
 func main() {
@@ -38,6 +40,7 @@ func main() {
 	must := flag.Bool("must", false, "fail, instead of skipping, where QEMU is missing")
 	cover := flag.String("cover", "bin/coverage", "directory for coverage profiles")
 	timeout := flag.Duration("timeout", 45*time.Minute, "of one boot")
+	fresh := flag.Bool("fresh", false, "run every guest, also one in which everything passed and nothing has changed since")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
@@ -49,7 +52,12 @@ func main() {
 		fmt.Println("matrix: skipped:", err)
 		return
 	}
-	ok, err := matrix(ctx, options{strings.Split(*kernels, ","), *run, *verbose, *cover, *timeout})
+	passed, err := vm.OpenPassed()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "matrix:", err)
+		os.Exit(1)
+	}
+	ok, err := matrix(ctx, options{strings.Split(*kernels, ","), *run, *verbose, *cover, *timeout, *fresh, passed})
 	if errors.Is(err, errNoKernel) && !*must {
 		fmt.Println("matrix: skipped:", err)
 		return

@@ -23,7 +23,9 @@ type outcome struct {
 	failures  []string
 	skips     []string
 	filtered  bool // not all tests were asked for: none is fine
-	err       error
+
+	remembered bool // the guest did not run: nothing that is in it has changed since everything passed
+	err        error
 }
 
 type counts struct{ passed, failed, skipped int }

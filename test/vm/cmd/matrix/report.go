@@ -30,7 +30,15 @@ func (r *report) add(o outcome) {
 	if !o.ok() {
 		state = "FAILED"
 	}
-	fmt.Printf("%-6s %-28s %3.0f s\n", state, o.boot.name(), o.took.Seconds())
+	fmt.Printf("%-6s %-28s %s\n", state, o.boot.name(), o.duration())
+}
+
+// duration of the run, if there was one.
+func (o *outcome) duration() string {
+	if o.remembered {
+		return "(cached)"
+	}
+	return fmt.Sprintf("%3.0f s", o.took.Seconds())
 }
 
 func (o *outcome) ok() bool {
@@ -43,14 +51,18 @@ func (r *report) print(took time.Duration) bool {
 	slices.SortFunc(r.all, func(a, b outcome) int { return slices.Index(order, a.boot) - slices.Index(order, b.boot) })
 	ok := len(r.all) > 0
 	var tests, scenarios counts
+	cached := 0
 	skips := map[string]int{}
 	fmt.Println()
 	w := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "KERNEL\tCGROUPS\tBPF LSM\tBOOT\tTESTS\tFAILED\tSKIPPED\tSCENARIOS\tFAILED\tSKIPPED\tCOVERED\tTOOK")
 	for _, o := range r.all {
 		ok = ok && o.ok()
-		fmt.Fprintf(w, "%s\t%s\t%t\t%.1f s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%.0f s\n", o.version, o.boot.cgroups, o.boot.lsm, o.booted.Seconds(),
-			o.tests.passed, o.tests.failed, o.tests.skipped, o.scenarios.passed, o.scenarios.failed, o.scenarios.skipped, o.covered.String(), o.took.Seconds())
+		fmt.Fprintf(w, "%s\t%s\t%t\t%.1f s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", o.version, o.boot.cgroups, o.boot.lsm, o.booted.Seconds(),
+			o.tests.passed, o.tests.failed, o.tests.skipped, o.scenarios.passed, o.scenarios.failed, o.scenarios.skipped, o.covered.String(), o.duration())
+		if o.remembered {
+			cached++
+		}
 		tests.add(o.tests)
 		scenarios.add(o.scenarios)
 		for _, s := range o.skips {
@@ -71,7 +83,7 @@ func (r *report) print(took time.Duration) bool {
 			fmt.Printf("FAILED %s: %v\n", o.boot.name(), o.err)
 		}
 	}
-	err := testcounts.Tell(fmt.Sprintf("matrix: %d boots, tests: %d passed, %d failed, %d skipped; scenarios: %d passed, %d failed, %d skipped; %.0f s, %.0f s of processors", len(r.all),
+	err := testcounts.Tell(fmt.Sprintf("matrix: %d boots, %d of them cached; tests: %d passed, %d failed, %d skipped; scenarios: %d passed, %d failed, %d skipped; %.0f s, %.0f s of processors", len(r.all), cached,
 		tests.passed, tests.failed, tests.skipped, scenarios.passed, scenarios.failed, scenarios.skipped, took.Seconds(), processorTime().Seconds()))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "matrix:", err)

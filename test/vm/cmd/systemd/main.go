@@ -28,12 +28,13 @@ func main() {
 	kernel := flag.String("kernel", "6.1", "one of "+strings.Join(vm.Lines(), ", "))
 	programs := flag.String("programs", "", "instead of the smoke test: which of "+allPrograms+", separated by commas, or all")
 	must := flag.Bool("must", false, "fail, instead of skipping, where something is missing")
+	fresh := flag.Bool("fresh", false, "run the guest also if everything passed in it and nothing has changed since")
 	verbose := flag.Bool("v", false, "print the script's output as it comes")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer cancel()
 	start := time.Now()
-	result, err := run(ctx, *kernel, *programs, *verbose)
+	result, cached, err := run(ctx, options{*kernel, *programs, *fresh, *verbose})
 	if errors.Is(err, errMissing) && !*must {
 		fmt.Println("systemd: skipped:", err)
 		return
@@ -46,7 +47,11 @@ func main() {
 		fmt.Printf("%sFAILED systemd scenario: exit code %d\n", result.Output, result.Code)
 		os.Exit(1)
 	}
-	if err := counts.Tell(fmt.Sprintf("systemd: 1 scenario passed, 0 failed; %.0f s, %.0f s of it in the guest", time.Since(start).Seconds(), result.Took.Seconds())); err != nil {
+	took := fmt.Sprintf("%.0f s, %.0f s of it in the guest", time.Since(start).Seconds(), result.Took.Seconds())
+	if cached {
+		took = "cached"
+	}
+	if err := counts.Tell("systemd: 1 scenario passed, 0 failed; " + took); err != nil {
 		fmt.Fprintln(os.Stderr, "systemd:", err)
 		os.Exit(1)
 	}
@@ -55,24 +60,63 @@ func main() {
 // errMissing is a program, or what the network did not bring, without which there is no guest.
 var errMissing = errors.New("no guest")
 
-func run(ctx context.Context, kernel, programs string, verbose bool) (vm.Result, error) {
+type options struct {
+	kernel, programs string
+	fresh, verbose   bool
+}
+
+// run gives how the script ended, and whether that is remembered.
+func run(ctx context.Context, o options) (result vm.Result, cached bool, err error) {
+	guest, remove, err := newGuest(ctx, o.kernel, o.programs)
+	if err != nil {
+		return vm.Result{}, false, err
+	}
+	defer remove()
+	passed, err := vm.OpenPassed()
+	if err != nil {
+		return vm.Result{}, false, err
+	}
+	digest, err := guest.Digest()
+	if err != nil {
+		return vm.Result{}, false, err
+	}
+	if results, _, ok := passed.Get(digest); ok && len(results) == 1 && !o.fresh {
+		return results[0], true, nil
+	}
+	var live io.Writer
+	if o.verbose {
+		live = os.Stdout
+	}
+	if result, err = guest.Run(ctx, live); err == nil && result.Code == 0 {
+		err = passed.Put(digest, []vm.Result{result}, 0)
+	}
+	return result, false, err
+}
+
+// newGuest builds what is in it, which remove takes away.
+func newGuest(ctx context.Context, kernel, programs string) (guest *vm.Systemd, remove func(), err error) {
 	for _, program := range []string{"qemu-system-x86_64", "mmdebstrap", "mke2fs"} {
 		if _, err := exec.LookPath(program); err != nil {
-			return vm.Result{}, fmt.Errorf("%w: %w (test/install.sh test installs it)", errMissing, err)
+			return nil, nil, fmt.Errorf("%w: %w (test/install.sh test installs it)", errMissing, err)
 		}
 	}
 	k, err := vm.Fetch(kernel)
 	if err != nil {
-		return vm.Result{}, fmt.Errorf("%w: %w", errMissing, err)
+		return nil, nil, fmt.Errorf("%w: %w", errMissing, err)
 	}
 	dir, err := os.MkdirTemp("", "plumbline-systemd-bin-")
 	if err != nil {
-		return vm.Result{}, err
+		return nil, nil, err
 	}
-	defer os.RemoveAll(dir)
-	guest := vm.Systemd{Kernel: k, Script: "test/vm/systemd/smoke.sh"}
+	remove = func() { _ = os.RemoveAll(dir) }
+	defer func() {
+		if err != nil {
+			remove()
+		}
+	}()
+	guest = &vm.Systemd{Kernel: k, Script: "test/vm/systemd/smoke.sh"}
 	if guest.Files, err = agentFiles(ctx, dir); err != nil {
-		return vm.Result{}, err
+		return nil, nil, err
 	}
 	var packages []string
 	if programs != "" {
@@ -81,19 +125,15 @@ func run(ctx context.Context, kernel, programs string, verbose bool) (vm.Result,
 		guest.Off = []string{"nginx.service", "postgresql.service", "cron.service"}
 		more, err := programFiles(ctx, dir, programs)
 		if err != nil {
-			return vm.Result{}, err
+			return nil, nil, err
 		}
 		guest.Files = append(guest.Files, more...)
 	}
 	fmt.Println("systemd: making the userland, if it is not in the cache")
 	if guest.Tar, err = vm.SystemdUserland(ctx, packages...); err != nil {
-		return vm.Result{}, fmt.Errorf("%w: %w", errMissing, err)
+		return nil, nil, fmt.Errorf("%w: %w", errMissing, err)
 	}
-	var live io.Writer
-	if verbose {
-		live = os.Stdout
-	}
-	return guest.Run(ctx, live)
+	return guest, remove, nil
 }
 
 // agentFiles are the agent as its package installs it, and the workload of the smoke test.
