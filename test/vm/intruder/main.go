@@ -68,6 +68,14 @@ func deeds() map[string]deed {
 		"io_uring":    {none, func(int, []string) error { return makeRing() }},
 		"userfaultfd": {none, func(int, []string) error { return call(unix.SYS_USERFAULTFD, 0, 0, 0) }},
 		"standstill":  {none, func(_ int, args []string) error { return standStill(args[0]) }},
+		"unlink":      {none, func(_ int, args []string) error { return unix.Unlink(args[0]) }},
+		"rename":      {none, func(_ int, args []string) error { return unix.Rename(args[0], args[0]+".old") }},
+		"chmod":       {none, func(_ int, args []string) error { return unix.Chmod(args[0], 0o777) }},
+		"unix":        {none, func(_ int, args []string) error { return connectUnix(args[0]) }},
+		"bind":        {none, func(_ int, args []string) error { return bindUnix(args[0]) }},
+		"listen":      {none, func(_ int, args []string) error { return listen(args[0]) }},
+		"send":        {none, func(_ int, args []string) error { return send(args) }},
+		"setuid":      {none, func(_ int, args []string) error { return setuid(args[0]) }},
 		"memory":      {none, func(_ int, args []string) error { return open(filepath.Join("/proc", args[0], "mem"), unix.O_WRONLY) }},
 	}
 }
@@ -186,6 +194,15 @@ func call(number, a, b, c uintptr) error {
 func open(path string, flags int) error {
 	_, err := unix.Open(path, flags|unix.O_CLOEXEC, 0o644)
 	return err
+}
+
+// setuid becomes a user by number, this thread alone.
+func setuid(user string) error {
+	id, err := strconv.Atoi(user)
+	if err != nil {
+		return err
+	}
+	return call(unix.SYS_SETRESUID, uintptr(id), uintptr(id), uintptr(id))
 }
 
 func onProcess(args []string, do func(pid int) error) error {

@@ -26,6 +26,49 @@ func connectTo(to netip.AddrPort) error {
 	return unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
 }
 
+// listen takes a port of this machine.
+func listen(port string) error {
+	n, err := strconv.ParseUint(port, 10, 16)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make socket: %w", err)
+	}
+	defer unix.Close(fd)
+	return errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Port: int(n)}), unix.Listen(fd, 1))
+}
+
+// send sends a datagram without a connect.
+func send(args []string) error {
+	to, err := netip.ParseAddrPort(args[0] + ":" + args[1])
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make socket: %w", err)
+	}
+	defer unix.Close(fd)
+	return unix.Sendto(fd, []byte{0}, 0, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
+}
+
+// connectUnix connects to a socket by its path, or by its abstract name after an @.
+func connectUnix(name string) error { return withUnix(name, unix.Connect) }
+
+// bindUnix gives a socket such a name.
+func bindUnix(name string) error { return withUnix(name, unix.Bind) }
+
+func withUnix(name string, do func(fd int, name unix.Sockaddr) error) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make socket: %w", err)
+	}
+	defer unix.Close(fd)
+	return do(fd, &unix.SockaddrUnix{Name: name})
+}
+
 // scan tries the ports from args[1] to args[2] of an address, where nobody need answer.
 func scan(args []string) error {
 	if len(args) != 3 {
