@@ -22,8 +22,7 @@ type Env struct {
 	items []string // lists likewise
 	marks marks    // of the rules that the event may match
 
-	turn int  // which of several values of a variable is meant: see anyTurn
-	more bool // there is another one after it
+	rest, turns int // which of several values the variables have that are yet to be read, and of how many choices: see anyTurn
 }
 
 // Workload is who acted.

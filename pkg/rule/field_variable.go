@@ -39,23 +39,31 @@ func environmentField() field {
 			if len(values) == 0 {
 				return "", false
 			}
-			e.more = e.more || e.turn+1 < len(values)
-			return values[min(e.turn, len(values)-1)], true
+			n := len(values)
+			which := e.rest % n
+			e.rest /= n
+			e.turns = min(e.turns*n, maxTurns)
+			return values[which], true
 		})
 	}
 	return field{name: "proc.env", group: 'A', classes: set, takes: aKey, text: names, keyed: keyed, asks: true, secret: true}
 }
 
-// anyTurn is a check on variables that holds if it does with any of their values: which one of several a program takes
-// is not known, and must not be a way around a rule.
+// maxTurns of one check: six variables that stand there twice. Of more, not all choices are tried.
+const maxTurns = 64
+
+// anyTurn is a check on variables that holds if it does with any choice of their values: which one of several a program
+// takes is not known, and must not be a way around a rule. A turn is a number whose digits choose, one for each variable in
+// the order in which they are read.
 func anyTurn(inner check) check {
 	return func(e *Env) bool {
 		is := false
-		for e.more = true; e.more && !is; e.turn++ {
-			e.more = false
+		e.turns = 1
+		for turn := 0; turn < e.turns && !is; turn++ {
+			e.rest, e.turns = turn, 1
 			is = inner(e)
 		}
-		e.turn = 0
+		e.rest, e.turns = 0, 0
 		return is
 	}
 }

@@ -52,10 +52,26 @@ func TestVariableTwice(t *testing.T) {
 			`proc.env[LD_PRELOAD] = /z or proc.env[LD_PRELOAD] startswith /usr or proc.env[NAME] = X`:      false,
 			`not proc.env[LD_PRELOAD] startswith /tmp/ or proc.name != sh and proc.env[LD_PRELOAD] exists`: false,
 		})
-		if e.turn != 0 {
-			t.Errorf("turn %d", e.turn)
+		if e.rest != 0 || e.turns != 0 {
+			t.Errorf("after it: rest %d, turns %d", e.rest, e.turns)
 		}
 	}
+}
+
+// Two variables that stand there twice are compared in each way: the program may take the first of the one and the last
+// of the other.
+func TestVariablesTwice(t *testing.T) {
+	e := shell()
+	e.Variables = environmentOf(map[string][]string{"A": {"x", "y"}, "B": {"y", "x"}, "C": {"p", "q"}})
+	holds(t, e, map[string]bool{
+		`proc.env[A] = val(proc.env[B]) and proc.env[A] != val(proc.env[B])`: true,
+		`proc.env[A] = val(proc.env[C]) or proc.env[C] = val(proc.env[A])`:   false,
+		`concat(proc.env[A], proc.env[B], proc.env[C]) in (xyp)`:             true,
+		`concat(proc.env[A], proc.env[B], proc.env[C]) in (yxq)`:             true,
+		`concat(proc.env[A], proc.env[B], proc.env[C]) = xxq`:                true,
+		`concat(proc.env[A], proc.env[B], proc.env[C]) = yyp`:                true,
+		`concat(proc.env[A], proc.env[B], proc.env[C]) = ypx `:               false,
+	})
 }
 
 // A value is shown nowhere, however it is written.
