@@ -7,7 +7,9 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -19,8 +21,10 @@ import (
 // expectUnits lets the kernel know the units that were promoted, or in which rules deny, and that do not run: by the
 // paths of their cgroups they are held from their first process on, whenever they start.
 func (a *Agent) expectUnits() error {
-	units, err := a.store.Units(a.registry.isExpected)
-	for _, name := range units {
+	units, err := a.store.Units()
+	names, leftOut := a.registry.expectable(units)
+	a.unitsLeftOut = uint64(leftOut)
+	for _, name := range names {
 		err = errors.Join(err, a.registry.Expect(name, a.places.Of(name), a.host.SubjectAt))
 	}
 	if err != nil { // the others are held, and these once they run
@@ -39,10 +43,46 @@ func (h *host) SubjectAt(path string) (detect.Subject, bool) {
 	return h.Subject(path), inScope
 }
 
-// isExpected says whether a unit with a stored baseline has to be held from its first process on. Of the others there may be
-// thousands: those that have another name each time.
+// isHeld says whether a baseline in this mode holds its workload from its first process on.
+func isHeld(mode event.Mode) bool { return mode == event.AuditMode || mode == event.Enforce }
+
+// isExpected says whether that, or a rule that denies, is so of a unit.
 func (r *registry) isExpected(name string, mode event.Mode) bool {
-	return mode == event.AuditMode || mode == event.Enforce || matches(r.Protect, name) && !r.isGuarded(name)
+	return isHeld(mode) || matches(r.Protect, name) && !r.isGuarded(name)
+}
+
+// storedUnit is a unit that has a baseline.
+type storedUnit struct {
+	name  string
+	mode  event.Mode
+	saved time.Time
+}
+
+// maxUnheld is how many units are expected in which rules deny, and that are held to no baseline: what each of them has
+// learnt takes room in the kernel from those that are.
+const maxUnheld = 128
+
+// expectable chooses the units that have to be held from their first process on: all that were promoted, and of those in
+// which rules deny the ones that ran last. Of both there may be thousands of the others: those that have another name
+// each time, such as the instances of a socket's service.
+func (r *registry) expectable(units []storedUnit) (names []string, leftOut int) {
+	var unheld []storedUnit
+	for _, u := range units {
+		switch {
+		case isHeld(u.mode):
+			names = append(names, u.name)
+		case r.isExpected(u.name, u.mode):
+			unheld = append(unheld, u)
+		}
+	}
+	slices.SortStableFunc(unheld, func(a, b storedUnit) int { return b.saved.Compare(a.saved) })
+	for i, u := range unheld {
+		if i == maxUnheld {
+			return names, len(unheld) - maxUnheld
+		}
+		names = append(names, u.name)
+	}
+	return names, 0
 }
 
 // Expect admits a unit that has a baseline, at the paths where it ran before; none: where systemd puts it if nothing else
@@ -87,23 +127,23 @@ func usualCgroup(unit string) string {
 	return slice + unit
 }
 
-// Units lists the units that have a baseline, and are wanted.
-func (s *baselineStore) Units(wanted func(name string, mode event.Mode) bool) ([]string, error) {
+// Units lists the units that have a baseline.
+func (s *baselineStore) Units() ([]storedUnit, error) {
 	files, err := filepath.Glob(filepath.Join(s.dir, "*"+fileSuffix))
 	if err != nil {
 		return nil, fmt.Errorf("list baselines: %w", err)
 	}
-	var names []string
+	var units []storedUnit
 	for _, file := range files {
-		head, err := readHead(file)
+		head, saved, err := readHead(file)
 		if err != nil {
 			continue // gone meanwhile, or damaged, which is told when the workload starts
 		}
-		if mode, err := event.ParseMode(head.Mode); err == nil && head.Kind == string(workload.Unit) && wanted(head.Workload, mode) {
-			names = append(names, head.Workload)
+		if mode, err := event.ParseMode(head.Mode); err == nil && head.Kind == string(workload.Unit) {
+			units = append(units, storedUnit{head.Workload, mode, saved})
 		}
 	}
-	return names, nil
+	return units, nil
 }
 
 // baselineHead is what a stored baseline begins with.
@@ -114,25 +154,30 @@ type baselineHead struct {
 }
 
 // readHead reads no more of a file than that: to parse all of every baseline would take seconds.
-func readHead(file string) (head baselineHead, err error) {
+func readHead(file string) (head baselineHead, saved time.Time, err error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return head, err
+		return head, saved, err
 	}
 	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return head, saved, err
+	}
+	saved = info.ModTime()
 	text, err := io.ReadAll(io.LimitReader(f, headBytes))
 	if err != nil {
-		return head, err
+		return head, saved, err
 	}
 	const last = "\nmode: "
 	at := bytes.Index(text, []byte(last))
 	if at < 0 {
-		return head, errors.New("it has no mode")
+		return head, saved, errors.New("it has no mode")
 	}
 	end := bytes.IndexByte(text[at+1:], '\n')
 	if end < 0 {
-		return head, errors.New("its mode has no end")
+		return head, saved, errors.New("its mode has no end")
 	}
 	err = yaml.Unmarshal(text[:at+1+end], &head)
-	return head, err
+	return head, saved, err
 }

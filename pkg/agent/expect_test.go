@@ -2,6 +2,7 @@ package agent
 
 import (
 	"errors"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -89,8 +90,12 @@ func TestExpectUnits(t *testing.T) {
 		w := resolver.Resolve(path)
 		return detect.Subject{Name: w.Name, Kind: string(w.Kind), Cgroup: w.Cgroup}, !strings.HasPrefix(path, "/elsewhere/")
 	}
-	units, err := store.Units(r.isExpected)
-	for _, name := range units {
+	units, err := store.Units()
+	names, leftOut := r.expectable(units)
+	if leftOut != 0 {
+		t.Errorf("%d are left out", leftOut)
+	}
+	for _, name := range names {
 		err = errors.Join(err, r.Expect(name, places.Of(name), at))
 	}
 	if err != nil {
@@ -129,6 +134,25 @@ func TestExpectUnits(t *testing.T) {
 	}
 }
 
+// Of units in which rules deny and that are held to nothing, those that ran last are expected, and the promoted ones
+// before them, however many there are.
+func TestExpectableUnits(t *testing.T) {
+	r := newTestRegistry(t, t.TempDir(), noKernel{}, keptKeys{})
+	r.Protect = []string{"in@*"}
+	var units []storedUnit
+	for i := range maxUnheld + 20 {
+		units = append(units, storedUnit{fmt.Sprintf("in@%d.service", i), event.Learn, time.Unix(int64(i), 0)})
+	}
+	units = append(units, storedUnit{"web.service", event.Enforce, time.Unix(0, 0)}, storedUnit{"in@old.service", event.AuditMode, time.Unix(0, 0)}, storedUnit{"other.service", event.Learn, time.Unix(9, 0)})
+	names, leftOut := r.expectable(units)
+	if leftOut != 20 || len(names) != maxUnheld+2 || !slices.Equal(names[:3], []string{"web.service", "in@old.service", fmt.Sprintf("in@%d.service", maxUnheld+19)}) {
+		t.Errorf("%d are left out, expected are %d: %q...", leftOut, len(names), names[:3])
+	}
+	if slices.Contains(names, "in@19.service") || slices.Contains(names, "other.service") {
+		t.Error("one that ran long ago, or in which no rule denies, is expected")
+	}
+}
+
 func FuzzBaselineHead(f *testing.F) {
 	f.Add([]byte("apiVersion: plumbline.io/v1\nkind: Baseline\nworkload: \"a: b\\n\"\nworkloadKind: unit\nmode: enforce\nexec: []\n"))
 	f.Add([]byte("a: &a [*a]\nmode: &b\n"))
@@ -137,6 +161,6 @@ func FuzzBaselineHead(f *testing.F) {
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, _ = readHead(file)
+		_, _, _ = readHead(file)
 	})
 }
