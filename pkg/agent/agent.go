@@ -66,6 +66,7 @@ type Agent struct {
 	left          []sensor.Left
 	successor     *successor
 	places        *places
+	leftUnread    atomic.Uint64 // directories of pins of earlier agents
 	unitsLeftOut  uint64        // that are not expected though rules deny in them; see expectable
 	inherited     tallyByReason // losses that an earlier agent has not told
 	told          bool          // to stop: Run ended because its ctx did

@@ -266,12 +266,10 @@ func (r *registry) Learn(id uint32, ev *event.Event, at time.Time) {
 		return
 	}
 	full := m.profile.Full()
-	switch m.profile.Observe(ev, at) {
-	case baseline.Learned:
+	if m.profile.Observe(ev, at) == baseline.Learned {
 		m.dirty = true
-	case baseline.Full:
-		r.tellFull(m, m.profile.Full()&^full)
 	}
+	r.tellFull(m, m.profile.Full()&^full)
 }
 
 // Executed takes note of the file behind an executable of the baseline. If a workload is held to it, and the
@@ -303,7 +301,7 @@ func (r *registry) tellFull(m *member, dims event.Dimensions) {
 		return
 	}
 	m.dirty = true
-	r.Log.Error("baseline is full: these dimensions can only be audited", "workload", m.subject.Name, "dimensions", names(dims), "entries", m.profile.Len())
+	r.Log.Error("baseline has no room, or no name, for all that was done: these dimensions can only be audited", "workload", m.subject.Name, "dimensions", names(dims), "entries", m.profile.Len())
 }
 
 // Started tells of a program that a workload has executed. It may have been found running before, and be known

@@ -109,6 +109,7 @@ func (a *Agent) lost() (map[string]uint64, error) {
 	a.registry.LeftOut().addTo(lost)
 	lost["place_left_out"] = a.places.leftOut.Load()
 	lost["unit_left_out"] = a.unitsLeftOut
+	lost["earlier_unread"] = a.leftUnread.Load()
 	lost["undecoded"] = a.undecoded.Load()
 	lost["follow_queue_full"] = a.follower.Dropped()
 	lost["accounts_unread"] = a.facts.accounts.Unread()

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/plumbline-io/plumbline/pkg/alert"
 	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/sensor"
 	"github.com/plumbline-io/plumbline/pkg/workload"
@@ -131,7 +132,7 @@ func (a *Agent) readLeft() {
 	for _, l := range a.left {
 		events, err := a.readOne(l)
 		if err != nil {
-			a.cfg.Log.Error("read what an earlier agent left", "pins", l.Name(), "error", err)
+			a.tellUnread(l.Name(), err)
 		}
 		a.cfg.Log.Info("took over from an earlier agent", "pins", l.Name(), "events", events)
 		if err := l.Remove(); err != nil {
@@ -143,6 +144,19 @@ func (a *Agent) readLeft() {
 	if err := a.closeFormer(); err != nil {
 		a.cfg.Log.Error("remove pin directory of an earlier agent", "error", err)
 	}
+}
+
+// unreadRule names the alert about denials and audits that nobody will be told of.
+const unreadRule = "Events of an earlier agent lost"
+
+// tellUnread tells that what happened while no agent ran is lost, or the rest of it: how much it was nobody knows.
+func (a *Agent) tellUnread(pins string, why error) {
+	a.cfg.Log.Error("read what an earlier agent left", "pins", pins, "error", why)
+	a.leftUnread.Add(1)
+	a.tell(notice{
+		rule: unreadRule, reason: why.Error(), tag: "loss", severity: alert.Error,
+		text: "What was denied while no agent ran cannot be told: " + why.Error(),
+	})
 }
 
 // closeFormer gives the directories of earlier agents up, which removes those that hold nothing any more.

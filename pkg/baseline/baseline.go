@@ -58,7 +58,7 @@ type Profile struct {
 	novelty     bool      // something was learnt in the current run
 	lastNovelty time.Time // when something was learnt last
 
-	full        event.Dimensions // in which something found no room
+	full        event.Dimensions // in which something found no room, or no name
 	steppedDown event.Dimensions // which are audited although the mode is enforce
 }
 
@@ -118,24 +118,28 @@ func (p *Profile) Hold(dims event.Dimensions) error {
 	return nil
 }
 
-// Observe takes note of an Exec, ExecCheck or Access; other kinds are Known.
+// Observe takes note of an Exec, ExecCheck or Access; other kinds are Known. If it is learning, and what was done has a path
+// that could not be read as a whole, its dimension is not known as a whole either: see Full.
 func (p *Profile) Observe(ev *event.Event, at time.Time) Outcome {
 	var k event.Key
-	var named bool
+	var named, cut bool
 	switch ev.Kind {
 	case event.Exec, event.ExecCheck:
 		x := &ev.Exec
-		k, named = event.Key{Op: event.OpExec, Path: x.Path}, !x.Unlinked && !x.Detached && !x.Partial
+		k, named, cut = event.Key{Op: event.OpExec, Path: x.Path}, !x.Unlinked && !x.Detached && !x.Partial, x.Partial
 	case event.Access:
 		a := &ev.Access
 		if a.SetUp || a.Op == event.OpAccept {
 			return Known // nobody learns it
 		}
-		k, named = a.Key, !a.Partial && (a.Op != event.OpLibrary || !a.Unlinked && !a.Detached)
+		k, named, cut = a.Key, !a.Partial && (a.Op != event.OpLibrary || !a.Unlinked && !a.Detached), a.Partial
 	default:
 		return Known
 	}
 	if !named && p.held.Has(k.Op.Dimension()) {
+		if cut && p.learning() {
+			p.full = p.full.With(k.Op.Dimension())
+		}
 		return Refused
 	}
 	return p.Add(k, false, at)
@@ -266,7 +270,7 @@ func (p *Profile) Demote(mode event.Mode) {
 }
 
 // Full tells the dimensions that are not known as a whole, because something found no room since learning
-// began. They can be audited, and not enforced.
+// began, or had a path that could not be read as a whole. They can be audited, and not enforced.
 func (p *Profile) Full() event.Dimensions { return p.full }
 
 // StepDown says that dimensions are audited until the mode is set again, whatever it is.

@@ -331,6 +331,33 @@ func TestFull(t *testing.T) {
 	}
 }
 
+// A workload that learns, and uses a path which is too long for a baseline, would be denied it: that dimension is not known
+// as a whole. What is seen of one that is held changes nothing.
+func TestCutWhileLearning(t *testing.T) {
+	dims := execOnly.With(event.DimFile)
+	long := func() *event.Event {
+		return &event.Event{Kind: event.Access, Access: event.AccessInfo{Key: event.Key{Op: event.OpRead, Path: "/long"}, Partial: true}}
+	}
+	p := New("w", "unit", dims)
+	if p.Add(binary("/bin/a"), false, noon) != Learned || p.Full() != 0 {
+		t.Fatalf("full are %b", p.Full())
+	}
+	p.Observe(&event.Event{Kind: event.Exec, Exec: event.ExecInfo{Path: "/memfd:x", Unlinked: true}}, noon)
+	if p.Full() != 0 {
+		t.Errorf("a file without a name: full are %b", p.Full())
+	}
+	if got := p.Observe(long(), noon); got != Refused || p.Full() != event.Dimensions(0).With(event.DimFile) {
+		t.Errorf("got %d; full are %b", got, p.Full())
+	}
+	p.Demote(event.Learn)
+	if err := p.Promote(event.Enforce, "test"); err != nil {
+		t.Fatal(err)
+	}
+	if p.Observe(long(), noon); p.Full() != 0 {
+		t.Errorf("held: full are %b", p.Full())
+	}
+}
+
 // However odd and many the paths are, what was saved can be read.
 func TestLargestProfile(t *testing.T) {
 	p := New("w", "unit", execOnly)
