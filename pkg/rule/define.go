@@ -30,6 +30,16 @@ func classesOfSource(source string) (set classes, known bool) {
 	return 0, false
 }
 
+// sourcesNamed are the events of some sources; those that no sensor supplies have none.
+func sourcesNamed(names []string) classes {
+	var set classes
+	for _, name := range names {
+		of, _ := classesOfSource(name)
+		set |= of
+	}
+	return set
+}
+
 // sourceOf is the source of some of the classes.
 func sourceOf(set classes) string {
 	for _, source := range []string{"tls", "gc", "internal"} {
@@ -334,8 +344,7 @@ func (l *loader) classify(r *Rule, it *item, p part) bool {
 func (r *Rule) missing() string {
 	var names []string
 	r.tree.walk(func(n *node, negated bool) {
-		f := r.known[n.check.left.firstField()]
-		if f != nil && f.why != "" && !negated && !slices.Contains(names, f.name) {
+		if f := r.firstField(n); f != nil && f.why != "" && !negated && !slices.Contains(names, f.name) {
 			names = append(names, f.name)
 		}
 	})
