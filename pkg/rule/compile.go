@@ -32,6 +32,7 @@ type scope struct {
 	types   map[string]classes // by the names of evt.type
 	remarks []*mistake         // on what was compiled since they were told
 	made    int                // remarks, those included that are only counted
+	doubted map[spot]struct{}  // the checks that there is a remark about already
 	hinted  int                // names that were looked for among those that there are
 }
 
@@ -56,7 +57,7 @@ func (s *scope) remarkTypes(at *term, names []string) {
 }
 
 func newScope() *scope {
-	return &scope{fields: fieldsByName(), types: typesByName(), macros: map[string]*macro{}, lists: map[string]*list{}}
+	return &scope{fields: fieldsByName(), types: typesByName(), macros: map[string]*macro{}, lists: map[string]*list{}, doubted: map[spot]struct{}{}}
 }
 
 // compile reads and compiles a condition.

@@ -313,6 +313,7 @@ func (l *loader) condition(r *Rule, it *item) bool {
 	if !l.classify(r, it, p) {
 		return false
 	}
+	l.doubtful(r)
 	if m := l.chargePlan(r); m != nil {
 		l.mistake(m, r.Name, "condition", false)
 		return false
