@@ -29,6 +29,8 @@ type scope struct {
 
 	checks, values, planned, program int
 
+	techniques *techniques
+
 	types   map[string]classes // by the names of evt.type
 	remarks []*mistake         // on what was compiled since they were told
 	made    int                // remarks, those included that are only counted
@@ -57,7 +59,7 @@ func (s *scope) remarkTypes(at *term, names []string) {
 }
 
 func newScope() *scope {
-	return &scope{fields: fieldsByName(), types: typesByName(), macros: map[string]*macro{}, lists: map[string]*list{}, doubted: map[spot]struct{}{}}
+	return &scope{fields: fieldsByName(), types: typesByName(), techniques: newTechniques(), macros: map[string]*macro{}, lists: map[string]*list{}, doubted: map[spot]struct{}{}}
 }
 
 // compile reads and compiles a condition.

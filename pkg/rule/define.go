@@ -156,8 +156,11 @@ func (l *loader) idle(r *Rule, it *item) {
 	}
 }
 
-// attack reads ids of techniques: one or a list.
+// attack reads ids of techniques: one or a list. A rule without any has those of its tags.
 func (l *loader) attack(r *Rule, it *item) bool {
+	if !it.has("attack") {
+		r.Attack = l.techniques.ofTags(r.Name, r.Tags)
+	}
 	for _, at := range it.values["attack"] {
 		nodes := at.node.Content
 		if at.node.Kind == yaml.ScalarNode {
@@ -165,10 +168,13 @@ func (l *loader) attack(r *Rule, it *item) bool {
 		}
 		for _, n := range nodes {
 			n = resolved(n)
-			id, ok := technique(n.Value)
-			if n.Kind != yaml.ScalarNode || !ok {
+			if n.Kind != yaml.ScalarNode || !isTechnique(n.Value) {
 				l.problem(place{at.file, n}, r.Name, "attack: %.40q is not of the form T1059 or T1059.004", n.Value)
 				return false
+			}
+			id, known := l.techniques.current(n.Value)
+			if !known {
+				l.doubt(unknownTechnique, place{at.file, n}, r.Name, "attack: ATT&CK %s has no %s", AttackVersion, n.Value)
 			}
 			r.Attack = append(r.Attack, id)
 		}
