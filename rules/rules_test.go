@@ -2,6 +2,7 @@ package rules
 
 import (
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -83,37 +84,96 @@ func TestRules(t *testing.T) {
 	}
 }
 
-// Every rule says which technique of ATT&CK it is about, and a scenario of the VM matrix triggers it for real.
+// Every rule says which technique of ATT&CK it is about. A scenario of the VM matrix triggers it for real, counts its
+// alerts, and marks the lines that are alike and must raise none: "# twin:" and its name.
 func TestTechniquesAndScenarios(t *testing.T) {
 	noTechnique := []string{
 		"Several stages of an attack",   // of whatever the stages are
 		"Peer certificate expires soon", // an omission
 	}
-	names, err := filepath.Glob("../test/vm/scenarios/*.txtar")
-	if err != nil || len(names) == 0 {
-		t.Fatal(names, err)
-	}
-	var scenarios strings.Builder
-	for _, name := range names {
-		text, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		scenarios.Write(text)
-	}
+	scenarios := readScenarios(t)
 	set, _ := all(t)
 	for _, r := range set.Rules() {
 		if got, want := len(r.Attack) > 0, !slices.Contains(noTechnique, r.Name); got != want {
 			t.Errorf("%s:%d: rule %q has a technique: %t, want %t", r.File, r.Line, r.Name, got, want)
 		}
-		counted := regexp.MustCompile(`(?m)^(\[.*\] )?count .*` + regexp.QuoteMeta(strings.ReplaceAll(r.Name, "'", "''")))
-		if !counted.MatchString(scenarios.String()) {
-			t.Errorf("%s:%d: rule %q is counted by no scenario", r.File, r.Line, r.Name)
+		if !triggers(scenarios, r.Name) {
+			t.Errorf("%s:%d: rule %q is counted by no scenario that has a twin of it", r.File, r.Line, r.Name)
+		}
+	}
+	for file, text := range scenarios {
+		for _, twin := range regexp.MustCompile(`(?m)^# twin: (.*)$`).FindAllStringSubmatch(text, -1) {
+			if !slices.ContainsFunc(set.Rules(), func(r *rule.Rule) bool { return r.Name == twin[1] }) {
+				t.Errorf("%s has a twin of %q, which is no rule", file, twin[1])
+			}
 		}
 	}
 }
 
-// What a protected workload is denied by default: nothing more and nothing less.
+// readScenarios reads them all, by file.
+func readScenarios(t *testing.T) map[string]string {
+	t.Helper()
+	names, err := filepath.Glob("../test/vm/scenarios/*.txtar")
+	if err != nil || len(names) == 0 {
+		t.Fatal(names, err)
+	}
+	scenarios := map[string]string{}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scenarios[filepath.Base(name)] = string(text)
+	}
+	return scenarios
+}
+
+// triggers says whether one of the scenarios counts the alerts of a rule, of all of this name alone, and has a twin of
+// it before it counts them, or all alerts that there are, for the last time.
+func triggers(scenarios map[string]string, name string) bool {
+	counted := regexp.MustCompile(`(?m)^(\[.*\] )?count alerts \d+ rule='` + regexp.QuoteMeta(strings.ReplaceAll(name, "'", "''")) + `'( |$)`)
+	total := regexp.MustCompile(`(?m)^(\[.*\] )?count alerts \d+$`)
+	twin := regexp.MustCompile(`(?m)^# twin: ` + regexp.QuoteMeta(name) + `\n(#.*\n)*(\[.*\] )?(! )?(within|start) `)
+	for _, text := range scenarios {
+		last := 0
+		for _, match := range counted.FindAllStringIndex(text, -1) {
+			last = match[0]
+		}
+		if last == 0 {
+			continue
+		}
+		for _, match := range total.FindAllStringIndex(text, -1) {
+			last = max(last, match[0])
+		}
+		if at := twin.FindStringIndex(text); at != nil && at[0] < last {
+			return true
+		}
+	}
+	return false
+}
+
+func TestTriggers(t *testing.T) {
+	const count, twin = "count alerts 1 rule='Fileless execution' plumbline.verdict=allow\n", "# twin: Fileless execution\nwithin x true\n"
+	for text, want := range map[string]bool{
+		twin + count:                     true,
+		twin + "[program:curl] " + count: true,
+		"# twin: Fileless execution\n# twin: Other\n! within x true\n" + count: true,
+		"\n" + count + twin + "count alerts 2\n":                               true,
+		"\n" + count + twin:                                                    false,
+		count:                                                                  false,
+		twin:                                                                   false,
+		twin + "count alerts 2\n":                                              false,
+		"# twin: Fileless execution\n" + count:                                 false,
+		twin + "count alerts 1 rule='Fileless execution in container'\n":   false,
+		"# twin: Fileless execution in container\nwithin x true\n" + count: false,
+	} {
+		if got := triggers(map[string]string{"x": text}, "Fileless execution"); got != want {
+			t.Errorf("%t: %s", got, text)
+		}
+	}
+}
+
+// What a protected workload is denied by default: nothing more and nothing less. A scenario sees each of it denied.
 func TestDenied(t *testing.T) {
 	want := []string{
 		"Keys of SPIRE or Plumbline read", "Password file read in container", "Cloud metadata reached",
@@ -126,10 +186,15 @@ func TestDenied(t *testing.T) {
 		"Raw socket in container", "Mining program started", "Files of the agent changed",
 	}
 	set, _ := all(t)
+	scenarios := readScenarios(t)
 	var got []string
 	for _, r := range set.Rules() {
 		if !r.Stops() {
 			continue
+		}
+		denied := regexp.MustCompile(`(?m)^count alerts \d+ rule='` + regexp.QuoteMeta(strings.ReplaceAll(r.Name, "'", "''")) + `' .*plumbline\.verdict=deny( |$)`)
+		if !slices.ContainsFunc(slices.Collect(maps.Values(scenarios)), denied.MatchString) {
+			t.Errorf("%s:%d: rule %q is seen denying by no scenario", r.File, r.Line, r.Name)
 		}
 		got = append(got, r.Name)
 		if r.Mode != event.Enforce || len(r.Denials()) == 0 || !r.Enabled || r.Action == rule.Kill != (r.Name == "Shell tied to the network") {

@@ -27,8 +27,8 @@ out what it is about; a warning does not, or for a good reason. A rule with acti
 condition the kernel cannot decide is an error at each part of it that the kernel knows nothing about.
 
 A warning names each field that is not supplied, each evt.type that no event has, and each key that has no
-effect, with the reason. With -v and in JSON, macros and lists are listed: where they are, what they
-are, and whether anything refers to them.
+effect, with the reason. With -v and in JSON, rules, macros and lists are listed: where they are, what
+they are, and whether a rule is on, or anything refers to the others. A rule that is left out is not.
 
 Exit codes: 0 fine; 1 warnings, with --strict; 2 errors, or a file cannot be read.`,
 		Example: `  plumbline rules lint falco_rules.yaml my_rules.yaml
@@ -53,7 +53,7 @@ Exit codes: 0 fine; 1 warnings, with --strict; 2 errors, or a file cannot be rea
 	}
 	builtInFlag(cmd, &builtIn)
 	outputFlag(cmd, &output, "text", "json", "sarif")
-	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "list macros and lists too")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "list rules, macros and lists too")
 	cmd.Flags().BoolVar(&strict, "strict", false, "exit with 1 if there are warnings")
 	return cmd
 }
@@ -68,13 +68,13 @@ type lint struct {
 	Errors   int       `json:"errors"`
 	Warnings int       `json:"warnings"`
 	Problems []finding `json:"problems"`
-	Defined  []defined `json:"defined"` // macros, then lists, in load order
+	Defined  []defined `json:"defined"` // rules, then macros, then lists, in load order
 
 	files   []rule.File
 	verbose bool
 }
 
-// defined is a macro or a list.
+// defined is a rule, a macro or a list.
 type defined struct {
 	Kind   string `json:"kind"`
 	Name   string `json:"name"`
@@ -82,19 +82,26 @@ type defined struct {
 	Line   int    `json:"line"`
 	Column int    `json:"column"`
 	Text   string `json:"text"` // the condition, or the items
-	Used   bool   `json:"used"`
+	Used   bool   `json:"used"` // a rule: it is on
 }
 
-func definedIn(set *rule.Ruleset) []defined {
+func definedIn(c *catalogue) []defined {
 	all := []defined{}
-	for _, m := range set.Macros() {
-		all = append(all, defined{"macro", m.Name, m.File, m.Line, m.Column, strings.Join(strings.Fields(m.Condition), " "), m.Used})
+	for _, r := range c.rules() {
+		if r.File != builtInDrift {
+			all = append(all, defined{"rule", r.Name, r.File, r.Line, r.Column, onOneLine(r.Condition()), r.Enabled})
+		}
 	}
-	for _, l := range set.Lists() {
+	for _, m := range c.set.Macros() {
+		all = append(all, defined{"macro", m.Name, m.File, m.Line, m.Column, onOneLine(m.Condition), m.Used})
+	}
+	for _, l := range c.set.Lists() {
 		all = append(all, defined{"list", l.Name, l.File, l.Line, l.Column, strings.Join(l.Items, ", "), l.Used})
 	}
 	return all
 }
+
+func onOneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // finding is one problem.
 type finding struct {
@@ -111,7 +118,7 @@ func newLint(files []rule.File) *lint {
 	c := newCatalogue(files)
 	l := &lint{
 		Files: len(files), Rules: len(c.all.Rules()) + len(c.set.LeftOut()), Macros: len(c.set.Macros()), Lists: len(c.set.Lists()),
-		LeftOut: len(c.set.LeftOut()), Problems: []finding{}, Defined: definedIn(c.set), files: files,
+		LeftOut: len(c.set.LeftOut()), Problems: []finding{}, Defined: definedIn(c), files: files,
 	}
 	for d := range event.DimSyscalls {
 		if c.set.Drift(d).File != builtInDrift {
@@ -169,11 +176,15 @@ func (l *lint) print(out io.Writer, output string) error {
 	return err
 }
 
-// listDefined writes a line for each macro and list.
+// listDefined writes a line for each rule, macro and list.
 func (l *lint) listDefined(b *strings.Builder) {
 	for _, d := range l.Defined {
 		unused := ""
-		if !d.Used {
+		switch {
+		case d.Used:
+		case d.Kind == "rule":
+			unused = " (switched off)"
+		default:
 			unused = " (not used)"
 		}
 		fmt.Fprintf(b, "%s:%d:%d: %s %s%s: %s\n", cli.Printable(d.File), d.Line, d.Column, d.Kind, cli.Printable(d.Name), unused, cli.Printable(d.Text))

@@ -235,6 +235,7 @@ func (a *Agent) Run(outer context.Context) error {
 		group.Go(func() error { return a.names.Run(ctx) })
 	}
 	group.Go(func() error { return a.expireBaselines(ctx) })
+	group.Go(func() error { return a.watchItself(ctx) })
 	if a.kernel.enforcer != nil {
 		group.Go(func() error { return a.watchBreakGlass(ctx) })
 	}

@@ -103,6 +103,9 @@ type Config struct {
 	NameInterval string `yaml:"name_interval"`
 	// NameServer is asked instead of those of /etc/resolv.conf: ADDRESS:PORT. /etc/hosts goes before both.
 	NameServer string `yaml:"name_server"`
+	// ClockError is by how much the clock may be wrong, as the kernel estimates it, before that is told; so is that it is not
+	// synchronised. 0: nobody asks. Default: 100ms.
+	ClockError string `yaml:"clock_error"`
 	// TrustDomain of the SPIFFE IDs made by template. Default: plumbline.local.
 	TrustDomain string `yaml:"trust_domain"`
 	// BTF is a file with the kernel's types, for kernels without /sys/kernel/btf/vmlinux.
@@ -166,7 +169,7 @@ func (c *Config) Complete() error {
 	for value, fallback := range map[*string]string{
 		&c.Mode: "learn", &c.Strength: "auto", &c.RuleMatching: rule.All.String(), &c.OnStop: onStopKeep,
 		&c.AlertsFormat: alert.JSON.String(), &c.Priority: "debug", &c.BreakGlass: DefaultBreakGlass, &c.TrustDomain: "plumbline.local",
-		&c.Responses: off, &c.Readiness: on, &c.QuarantineLimit: "1h", &c.NameInterval: "1m", &c.DBusSocket: "/run/dbus/system_bus_socket",
+		&c.Responses: off, &c.Readiness: on, &c.QuarantineLimit: "1h", &c.NameInterval: "1m", &c.ClockError: "100ms", &c.DBusSocket: "/run/dbus/system_bus_socket",
 		&c.ControlPlane.Tenant: "default", &c.ControlPlane.Cluster: "default",
 	} {
 		if *value == "" {
@@ -266,6 +269,9 @@ func (c *Config) check() error {
 		return fmt.Errorf("check spool_bytes: %d is less than 1 MiB", c.SpoolBytes)
 	}
 	if err := c.checkResponses(); err != nil {
+		return err
+	}
+	if err := c.checkClock(); err != nil {
 		return err
 	}
 	if err := c.checkNames(); err != nil {

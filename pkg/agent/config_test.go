@@ -61,6 +61,8 @@ func TestConfigChecks(t *testing.T) {
 		"limit":      {Config{QuarantineLimit: "-1h"}, `check quarantine_limit: "-1h" is no time like 90s, 30m or 1h`},
 		"limit, day": {Config{QuarantineLimit: "1d"}, `check quarantine_limit: "1d" is no time`},
 		"names":      {Config{NameInterval: "1s"}, `check name_interval: "1s" is no time from 10s to 24h, and not 0`},
+		"clock":      {Config{ClockError: "soon"}, `check clock_error: "soon" is no time such as 100ms, and not 0`},
+		"clock, ago": {Config{ClockError: "-1s"}, `check clock_error: "-1s" is no time`},
 		"names, day": {Config{NameInterval: "1d"}, `check name_interval: "1d" is no time`},
 		"server":     {Config{NameServer: "dns.example.org:53"}, `check name_server: "dns.example.org:53" is no ADDRESS:PORT`},
 		"dbus":       {Config{DBusSocket: "bus"}, "check dbus_socket: bus is not an absolute path"},

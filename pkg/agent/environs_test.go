@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"os"
 	"os/exec"
 	"sync/atomic"
 	"testing"
@@ -126,4 +127,23 @@ func TestEnvironmentsAreLate(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What each execution costs more if a rule asks for the environment.
+func BenchmarkEnviron(b *testing.B) {
+	proc := workload.NewProc("")
+	is, err := proc.Read(uint32(os.Getpid()))
+	if err != nil {
+		b.Fatal(err)
+	}
+	v := newEnvirons(proc)
+	v.want([]string{"LD_PRELOAD", "LD_AUDIT"})
+	e := &rule.Env{Event: &event.Event{Tgid: is.PID, Process: event.Process{PID: is.PID, Start: is.Start}}}
+	b.ReportAllocs()
+	for b.Loop() {
+		e.Event.Ktime++
+		v.waited = 0
+		v.Variable(e, "LD_PRELOAD")
+	}
+	b.ReportMetric(float64(v.late.Load()), "late")
 }

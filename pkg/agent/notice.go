@@ -17,6 +17,7 @@ const auditedRule = "Enforcement not possible"
 // notice is what the agent tells of enforcement itself, without an event of the kernel.
 type notice struct {
 	rule, text, reason, tag string
+	family                  string         // the first tag; empty: baseline
 	subject                 detect.Subject // of all workloads: its mode alone
 	fields                  map[string]any // beside time, workload and reason
 	severity                alert.Severity // 0: critical
@@ -34,7 +35,7 @@ func (a *Agent) tell(n notice) {
 	severity := cmp.Or(n.severity, alert.Critical)
 	a.sink.Raise(alert.Alert{
 		Time: now, Rule: n.rule, Severity: severity, Source: detect.InternalSource, Hostname: a.cfg.Node,
-		Output: alert.Text(now, severity, n.text), Tags: []string{"baseline", n.tag}, Fields: fields,
+		Output: alert.Text(now, severity, n.text), Tags: []string{cmp.Or(n.family, "baseline"), n.tag}, Fields: fields,
 		Detail: alert.Detail{
 			SPIFFEID: w.SPIFFEID, IdentitySource: w.IdentitySource, Workload: w.Name, WorkloadKind: w.Kind, Cgroup: w.Cgroup,
 			Verdict: event.Audit.String(), Hook: "agent", Mode: w.Mode.String(), Key: n.reason, Action: n.action, Outcome: n.outcome,

@@ -531,7 +531,8 @@ func TestAttackAndAction(t *testing.T) {
 		"both":    {"  tags: [x, T1611]\n  attack: [T1611, T1562.001]\n  action: deny\n", "T1611 T1685", "deny", "x T1611 T1685"},
 		"kill":    {"  tags: [x]\n  action: kill\n", "", "kill", "x"},
 		"alert":   {"  attack: T1059\n  action: alert\n", "T1059", "", "T1059"},
-		"neither": {"  tags: [T1059]\n", "", "", "T1059"},
+		"tags":    {"  tags: [T1059, T1562.001, maturity_sandbox, T1555]\n", "T1059 T1685 T1003.008", "", "T1059 T1562.001 maturity_sandbox T1555 T1685 T1003.008"},
+		"neither": {"  tags: [x]\n", "", "", "x"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			set, problems := rule.Load(rule.File{Name: "r.yaml", Data: []byte("- rule: r" + rest + tc.text)})

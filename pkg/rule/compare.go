@@ -82,10 +82,10 @@ func (s *scope) against(p *part, f *field, c *comparison, values []string) (mess
 		return ""
 	}
 	if named := s.namedClasses(f.name); named != nil && equality && c.modifier != "allof" {
-		set := named(values) // an event has one type, so that oneof asks what anyof does
+		set := named(values) & f.classes // an event has one type, so that oneof asks what anyof does
 		if c.op == "!=" {
 			set = f.classes &^ set
-		} else if f.name == "evt.type" {
+		} else if f.name == "evt.type" || f.name == "syscall.type" {
 			s.remarkTypes(c.left, values)
 		}
 		p.may, p.mayNot, p.cost = set, allClasses&^set, costClass
@@ -125,8 +125,10 @@ func counted(f *field, c *comparison, values []string) (set classes, ok bool) {
 // for every other field.
 func (s *scope) namedClasses(field string) func(values []string) classes {
 	switch field {
-	case "evt.type":
+	case "evt.type", "syscall.type":
 		return s.typesNamed
+	case "evt.source":
+		return sourcesNamed
 	case "evt.operation":
 		return operationsNamed
 	}
@@ -155,6 +157,9 @@ func existence(f *field) check {
 
 // compare makes the check and tells its cost; a message says why there is none.
 func (s *scope) compare(f *field, c *comparison, values []string) (check, int, string) {
+	if f.anything {
+		return func(*Env) bool { return false }, costClass, ""
+	}
 	if f.list != nil {
 		is, message := listed(f, c, values)
 		return is, costCall, message

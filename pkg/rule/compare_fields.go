@@ -7,6 +7,9 @@ import (
 
 // compareFields compares with another field; a message says why it cannot.
 func compareFields(f *field, op string, other *field) (check, string) {
+	if f.anything || other.anything {
+		return func(*Env) bool { return false }, ""
+	}
 	if f.kind() != other.kind() || f.at != nil || other.at != nil {
 		return nil, f.name + " cannot be compared with " + other.name
 	}

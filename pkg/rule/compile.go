@@ -29,9 +29,13 @@ type scope struct {
 
 	checks, values, planned, program int
 
+	techniques *techniques
+
 	types   map[string]classes // by the names of evt.type
 	remarks []*mistake         // on what was compiled since they were told
 	made    int                // remarks, those included that are only counted
+	doubted map[spot]struct{}  // the checks that there is a remark about already
+	hinted  int                // names that were looked for among those that there are
 }
 
 // remark takes down what is right, and has no effect. More than are told are counted.
@@ -55,7 +59,7 @@ func (s *scope) remarkTypes(at *term, names []string) {
 }
 
 func newScope() *scope {
-	return &scope{fields: fieldsByName(), types: typesByName(), macros: map[string]*macro{}, lists: map[string]*list{}}
+	return &scope{fields: fieldsByName(), types: typesByName(), techniques: newTechniques(), macros: map[string]*macro{}, lists: map[string]*list{}, doubted: map[spot]struct{}{}}
 }
 
 // compile reads and compiles a condition.
@@ -205,7 +209,7 @@ const (
 func (s *scope) expand(n *node, view int) (part, *mistake) {
 	m := s.macros[n.macro]
 	if m == nil {
-		unknown := wrong(n.in, n.at, "unknown macro %.60q%s", n.macro, nearest(n.macro, s.macros))
+		unknown := wrong(n.in, n.at, "unknown macro %.60q%s", n.macro, s.nearestMacro(n.macro))
 		unknown.unknown = true
 		return part{}, unknown
 	}
@@ -247,11 +251,15 @@ func (s *scope) field(t *term) (*field, *mistake) {
 	case callTerm, listTerm:
 		return s.transformed(t)
 	}
-	f, ok := s.fields[t.name]
-	switch {
-	case !ok:
-		m := wrong(t.in, t.at, "unknown field %.60q%s", t.name, nearest(t.name, s.fields))
+	f, ok := s.named(t.name)
+	if !ok {
+		m := wrong(t.in, t.at, "unknown field %.60q%s", t.name, s.nearestField(t.name))
 		m.unknown = true
+		return nil, m
+	}
+	f, m := f.argument(t)
+	switch {
+	case m != nil:
 		return nil, m
 	case f.refused:
 		m := wrong(t.in, t.at, "%s is refused: %s", f.name, f.why)
@@ -260,7 +268,7 @@ func (s *scope) field(t *term) (*field, *mistake) {
 	case f.why != "":
 		s.remark(t, notSupplied, f.name+" is not supplied: "+f.why)
 	}
-	return f.argument(t)
+	return f, nil
 }
 
 // argument is the field with what stands in brackets behind it.
@@ -278,6 +286,9 @@ func (f *field) argument(t *term) (*field, *mistake) {
 			one.text = f.keyed(t.arg)
 		}
 		return &one, nil
+	}
+	if f.whyOne != "" {
+		return &field{name: t.String(), why: f.whyOne, text: func(*Env) (string, bool) { return "", false }}, nil
 	}
 	return nil, wrong(t.in, t.at, "%s has no index", f.name)
 }

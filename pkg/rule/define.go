@@ -30,6 +30,16 @@ func classesOfSource(source string) (set classes, known bool) {
 	return 0, false
 }
 
+// sourcesNamed are the events of some sources; those that no sensor supplies have none.
+func sourcesNamed(names []string) classes {
+	var set classes
+	for _, name := range names {
+		of, _ := classesOfSource(name)
+		set |= of
+	}
+	return set
+}
+
 // sourceOf is the source of some of the classes.
 func sourceOf(set classes) string {
 	for _, source := range []string{"tls", "gc", "internal"} {
@@ -146,8 +156,11 @@ func (l *loader) idle(r *Rule, it *item) {
 	}
 }
 
-// attack reads ids of techniques: one or a list.
+// attack reads ids of techniques: one or a list. A rule without any has those of its tags.
 func (l *loader) attack(r *Rule, it *item) bool {
+	if !it.has("attack") {
+		r.Attack = l.techniques.ofTags(r.Name, r.Tags)
+	}
 	for _, at := range it.values["attack"] {
 		nodes := at.node.Content
 		if at.node.Kind == yaml.ScalarNode {
@@ -155,10 +168,13 @@ func (l *loader) attack(r *Rule, it *item) bool {
 		}
 		for _, n := range nodes {
 			n = resolved(n)
-			id, ok := technique(n.Value)
-			if n.Kind != yaml.ScalarNode || !ok {
+			if n.Kind != yaml.ScalarNode || !isTechnique(n.Value) {
 				l.problem(place{at.file, n}, r.Name, "attack: %.40q is not of the form T1059 or T1059.004", n.Value)
 				return false
+			}
+			id, known := l.techniques.current(n.Value)
+			if !known {
+				l.doubt(unknownTechnique, place{at.file, n}, r.Name, "attack: ATT&CK %s has no %s", AttackVersion, n.Value)
 			}
 			r.Attack = append(r.Attack, id)
 		}
@@ -303,6 +319,7 @@ func (l *loader) condition(r *Rule, it *item) bool {
 	if !l.classify(r, it, p) {
 		return false
 	}
+	l.doubtful(r)
 	if m := l.chargePlan(r); m != nil {
 		l.mistake(m, r.Name, "condition", false)
 		return false
@@ -334,8 +351,7 @@ func (l *loader) classify(r *Rule, it *item, p part) bool {
 func (r *Rule) missing() string {
 	var names []string
 	r.tree.walk(func(n *node, negated bool) {
-		f := r.known[n.check.left.firstField()]
-		if f != nil && f.why != "" && !negated && !slices.Contains(names, f.name) {
+		if f := r.firstField(n); f != nil && f.why != "" && !negated && !slices.Contains(names, f.name) {
 			names = append(names, f.name)
 		}
 	})

@@ -54,7 +54,7 @@ func builtInDrift(s *scope) (rules [event.DimSyscalls]*Rule) {
 	for d, drift := range drifts() {
 		r := &Rule{
 			Name: drift.name, Desc: drift.desc, Source: "syscall", Severity: drift.severity,
-			Tags: append([]string{baselineTag}, drift.tags...), Mode: event.AuditMode, Enabled: true, File: "built-in", Line: 1, Column: 1,
+			Tags: append([]string{baselineTag}, drift.tags...), Attack: s.techniques.ofTags(drift.name, drift.tags), Mode: event.AuditMode, Enabled: true, File: "built-in", Line: 1, Column: 1,
 		}
 		output := accessDrift
 		if event.Dimension(d) == event.DimExec {

@@ -16,6 +16,8 @@ type field struct {
 	takes   argument // in brackets
 	why     string   // why it never has a value
 	refused bool     // by policy: a rule that asks for it is left out
+	whyOne  string   // it takes an index with Falco: why that never has a value
+	dotted  bool     // what stands in brackets may stand behind a dot
 	classes classes  // of the events that can have it
 	words   []string // all values that there are, nil: any
 	writes  bool     // its text is written out into the Env
@@ -24,6 +26,8 @@ type field struct {
 	secret  bool     // compared, and never shown
 	few     bool     // it has few values, so that many events have the same
 	told    bool     // known only once a rule raises an alert: it is for outputs
+
+	anything bool // it never has a value, and is compared with whatever is written there
 
 	text   func(*Env) (value string, ok bool)
 	number func(*Env) (value int64, ok bool)
@@ -55,6 +59,8 @@ func (a argument) String() string { return [...]string{"", "index", "key"}[a] }
 // kind is the field's type, for messages and for FieldInfo.
 func (f *field) kind() string {
 	switch {
+	case f.anything:
+		return "any"
 	case f.number != nil:
 		return "number"
 	case f.flag != nil:
@@ -115,7 +121,7 @@ func only[T any](set classes, get func(*Env) (T, bool)) func(*Env) (T, bool) {
 // FieldInfo describes a field for people and tools.
 type FieldInfo struct {
 	Name     string
-	Type     string // text, number, boolean or address
+	Type     string // text, number, boolean, address, list, or any of them
 	Argument string // what may stand in brackets: "", index or key
 	Class    string // A to F for Falco's fields, by what it takes to supply them; "" for ours
 	Supplied bool   // some event has it
@@ -175,21 +181,3 @@ func grouped(group byte, fields ...field) []field {
 }
 
 func base(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
-
-// nearest offers a name that begins alike.
-func nearest[T any](name string, known map[string]T) string {
-	best, length := "", 0
-	for candidate := range known {
-		n := 0
-		for n < len(name) && n < len(candidate) && name[n] == candidate[n] {
-			n++
-		}
-		if n > length || n == length && candidate < best {
-			best, length = candidate, n
-		}
-	}
-	if length < 4 {
-		return ""
-	}
-	return " (did you mean " + best + "?)"
-}

@@ -48,7 +48,10 @@ func argumentFields() []field {
 			return a.Op == event.OpCreate && a.Mode&event.TypeMask == event.TypeFile && a.Mode&anyMayExecute != 0, a.Detailed
 		}},
 	)
-	return append(fields, allArguments(fields))
+	all := allArguments(fields)
+	info := all // by its older name
+	info.name, info.group = "evt.info", 0
+	return append(fields, all, info)
 }
 
 // anyMayExecute are the permissions of user, group and others to execute.

@@ -1,6 +1,8 @@
 package rule
 
 import (
+	"time"
+
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
@@ -36,10 +38,14 @@ func eventFields() []field {
 		text("evt.key", kindsOf(event.Access), func(e *Env) string { return e.Event.Access.Key.String() }),
 		// Older rules of Falco ask for the end of a call, which is where we are.
 		shared(text("evt.dir", allClasses, func(*Env) string { return "<" })),
-		number("evt.time", allClasses, func(e *Env) (int64, bool) { return e.Wall, true }),
-		number("evt.rawtime", allClasses, func(e *Env) (int64, bool) { return e.Wall, true }),
+		number("evt.count", allClasses, func(*Env) (int64, bool) { return 1, true }),
+		flag("evt.is_open_create", descriptors(), func(e *Env) bool { return e.Event.Access.Op == event.OpCreate }),
+		flag("evt.is_async", allClasses, func(*Env) bool { return false }),
+		shared(text("evt.source", allClasses, func(e *Env) string { return sourceOf(1 << e.class()) })),
+		text("syscall.type", syscallClasses(), func(e *Env) string { return classType(e.class()) }),
 		flag("evt.failed", results(), func(e *Env) bool { return e.Event.Verdict == event.Deny }),
 	}
+	fields = append(fields, timeFields()...)
 	return append(fields, grouped('B',
 		text("evt.type", allClasses, func(e *Env) string { return classType(e.class()) }),
 		shared(text("evt.res", results(), func(e *Env) string {
@@ -51,6 +57,32 @@ func eventFields() []field {
 		rawres, number("evt.num", allClasses, func(e *Env) (int64, bool) { return e.Number, e.Number > 0 }),
 		flag("evt.is_open_read", descriptors(), func(e *Env) bool { return e.Event.Access.Op == event.OpRead }),
 		flag("evt.is_open_write", descriptors(), func(e *Env) bool { return e.Event.Access.Op != event.OpRead }),
+	)...)
+}
+
+// syscallClasses are the events that a system call is behind.
+func syscallClasses() classes { return results() | kindsOf(event.Fork, event.Exit) }
+
+// timeFields are the time of the event in Falco's forms. Those in words are in UTC.
+func timeFields() []field {
+	wall := func(name string, get func(ns int64) int64) field {
+		return number(name, allClasses, func(e *Env) (int64, bool) { return get(e.Wall), true })
+	}
+	words := func(name, layout string) field {
+		return text(name, allClasses, func(e *Env) string {
+			from := len(e.text)
+			e.text = time.Unix(0, e.Wall).UTC().AppendFormat(e.text, layout)
+			return e.since(from)
+		})
+	}
+	const second = int64(time.Second)
+	fields := []field{
+		wall("evt.time", func(ns int64) int64 { return ns }), wall("evt.rawtime", func(ns int64) int64 { return ns }),
+		wall("evt.rawtime.s", func(ns int64) int64 { return ns / second }), wall("evt.rawtime.ns", func(ns int64) int64 { return ns % second }),
+	}
+	return append(fields, written(
+		words("evt.time.s", time.TimeOnly), words("evt.time.iso8601", "2006-01-02T15:04:05.000000000-0700"),
+		words("evt.datetime", "2006-01-02 15:04:05.000000000"), words("evt.datetime.s", time.DateTime),
 	)...)
 }
 

@@ -57,13 +57,17 @@ func startFields() []field {
 		return e.Wall - since, ok && e.Workload.ContainerID != ""
 	})
 	start.group = 'E'
+	namespace := number("proc.pidns_init_start_ts", allClasses, func(e *Env) (int64, bool) {
+		since, ok := namespaceAge(e)
+		return e.Wall - since, ok
+	})
 	// As in Falco, a file that was changed before has none.
 	changed := number("proc.exe_ino.ctime_duration_pidns_start", execs(), func(e *Env) (int64, bool) {
 		since, ok := namespaceAge(e)
 		after := int64(e.Event.Exec.Changed) - (e.Wall - since)
 		return after, ok && after > 0
 	})
-	return []field{duration, start, changed}
+	return []field{duration, start, namespace, changed}
 }
 
 // capabilityFields are in Falco's form: names with spaces between them.

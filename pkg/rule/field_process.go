@@ -81,6 +81,7 @@ func processFields() []field {
 		flag("proc.is_exe_detached", execs(), func(e *Env) bool { return e.Event.Exec.Detached }),
 		flag("proc.stdio_inet", execs(), func(e *Env) bool { return e.Event.Exec.StdioInet }),
 		text("proc.exeline", allClasses, arguments),
+		{name: "thread.ismain", classes: allClasses, flag: func(e *Env) (bool, bool) { return e.Event.Tid == e.Event.Tgid, e.Event.Tid != 0 }},
 		number("thread.tid", allClasses, func(e *Env) (int64, bool) { return int64(e.Event.Tid), e.Event.Tid != 0 }),
 		flag("proc.is_script", execs(), func(e *Env) bool { return e.Event.Exec.Script }),
 	}
@@ -89,7 +90,7 @@ func processFields() []field {
 		written(text("proc.cmdline", allClasses, commandLine))[0],
 		text("proc.exepath", allClasses, image),
 		text("proc.exe", allClasses, executed),
-		field{name: "proc.args", classes: allClasses, text: func(e *Env) (string, bool) {
+		field{name: "proc.args", classes: allClasses, whyOne: "arguments are kept as one text, in which a space may be one of theirs", text: func(e *Env) (string, bool) {
 			return afterFirst(arguments(e))
 		}},
 		text("proc.cwd", allClasses, func(e *Env) string {

@@ -1,7 +1,6 @@
 package rule
 
 import (
-	"slices"
 	"strings"
 	"testing"
 
@@ -217,24 +216,6 @@ func TestWindows(t *testing.T) {
 				t.Errorf("%+v", set.Rules())
 			}
 		})
-	}
-}
-
-// Ids of techniques are those of one version, whichever the file was written for.
-func TestAttackIDs(t *testing.T) {
-	set, problems := Load(File{Name: "r.yaml", Data: []byte(
-		"- {rule: r, desc: d, condition: evt.type = execve, output: o, priority: ERROR, attack: [T1562.001, T1059, T1685.006, T1070.002]}\n",
-	)})
-	if len(problems) > 0 {
-		t.Fatal(problems)
-	}
-	if got, want := set.Rules()[0].Attack, []string{"T1685", "T1059", "T1685.006", "T1685.006"}; !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
-	}
-	for old, now := range attackRenamed() {
-		if id, ok := technique(now); !ok || id != now {
-			t.Errorf("%s is renamed to %s, which is %q", old, now, id)
-		}
 	}
 }
 

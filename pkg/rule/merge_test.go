@@ -243,7 +243,7 @@ func TestOwnKeys(t *testing.T) {
 	}
 	r := set.Rules()[0]
 	w := r.Window
-	if r.Action != Drain || r.Mode != event.Enforce || !slices.Equal(r.Attack, []string{"T1059.004", "T1611", "T1100"}) ||
+	if r.Action != Drain || r.Mode != event.Enforce || !slices.Equal(r.Attack, []string{"T1059.004", "T1611", "T1505.003"}) ||
 		w.Count != 5 || w.Within != 10*time.Second || !slices.Equal(w.By, []string{"proc.aname[1]", "user.uid"}) {
 		t.Errorf("%+v", r)
 	}

@@ -73,14 +73,14 @@ func (s *scope) outputTerm(p *parser) (*term, *mistake) {
 		p.at = start
 		return p.term()
 	}
-	f, ok := s.fields[name]
+	f, ok := s.named(name)
 	if !ok {
-		m := p.wrong(from, "unknown field %.60q%s", "%"+name, nearest(name, s.fields))
+		m := p.wrong(from, "unknown field %.60q%s", "%"+name, s.nearestField(name))
 		m.unknown = true
 		return nil, m
 	}
 	t := &term{name: name, in: p.in, at: from}
-	if f.takes != noArgument {
+	if f.takes != noArgument || f.whyOne != "" {
 		var m *mistake
 		if t.arg, t.hasArg, m = p.argument(); m != nil {
 			return nil, m

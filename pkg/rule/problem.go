@@ -48,6 +48,8 @@ const (
 	noEffect         = "no-effect"
 	unobservedType   = "unobserved-type"
 	notSupplied      = "not-supplied"
+	unknownOutcome   = "unknown-outcome"
+	unknownTechnique = "unknown-technique"
 )
 
 // ProblemID describes a kind of problems.
@@ -71,6 +73,8 @@ func ProblemIDs() []ProblemID {
 		{alwaysAsked, "The condition names no kind of event; the rule is asked about every one."},
 		{noEffect, "This is loaded, and part of it has no effect."},
 		{unobservedType, "The condition names an evt.type that no event has; the rest of it is asked."},
+		{unknownOutcome, "The condition asks how a call ends, which is not known where it is asked."},
+		{unknownTechnique, "No version of ATT&CK has this id."},
 		{notSupplied, "No event has the field: a check on it is false, and an output shows <NA>."},
 	}
 }

@@ -107,7 +107,7 @@ func (r *Rule) accepting() (first *node) {
 		if negated {
 			holds = n.mayNot
 		}
-		names := n.field != nil && (n.field.name == "evt.type" || n.field.name == "evt.operation") &&
+		names := n.field != nil && slices.Contains([]string{"evt.type", "syscall.type", "evt.operation"}, n.field.name) &&
 			slices.ContainsFunc(n.operands, func(v string) bool { return v == "accept" || v == "accept4" })
 		if first == nil && holds&accepts() != 0 && (names || holds == accepts()) {
 			first = n

@@ -109,9 +109,9 @@ func (r *Rule) checks(place func(n *node, negated bool) string) []CheckInfo {
 		if n.check.modifier != "" {
 			c.Operator += " " + n.check.modifier
 		}
-		if name := n.check.left.firstField(); name != "" {
-			c.Field = name
-			if f, ok := r.known[name]; ok && f.why != "" {
+		if t := n.check.left.firstField(); t != nil {
+			c.Field = t.name
+			if f := r.firstField(n); f != nil && f.why != "" {
 				c.Supplied, c.Why = false, f.why
 			}
 		}
@@ -194,20 +194,30 @@ func (n *node) descend(f func(*node, bool), negated bool) {
 	}
 }
 
-// firstField is the name of the first field in the term, "" if there is none.
-func (t *term) firstField() string {
+// firstField is the first field that a check is about, nil if there is none.
+func (r *Rule) firstField(n *node) *field {
+	t := n.check.left.firstField()
+	if t == nil || r.known[t.name] == nil {
+		return nil
+	}
+	f, _ := r.known[t.name].argument(t)
+	return f
+}
+
+// firstField is the first field in the term, nil if there is none.
+func (t *term) firstField() *term {
 	if t == nil || t.kind == textTerm {
-		return ""
+		return nil
 	}
 	if t.kind == fieldTerm {
-		return t.name
+		return t
 	}
 	for _, a := range t.args {
-		if name := a.firstField(); name != "" {
-			return name
+		if field := a.firstField(); field != nil {
+			return field
 		}
 	}
-	return ""
+	return nil
 }
 
 // String is the term as it is written, for messages and output fields.

@@ -229,9 +229,9 @@ func decodeExec(raw []byte, ev *event.Event) error {
 		Membership:   event.Membership{VPID: r.Vpid, Session: r.Session, Group: r.Group, TTY: r.Tty, Namespace: r.NamespaceTicks},
 		Capabilities: event.Capabilities{Permitted: r.Permitted, Effective: r.Effective, Inheritable: r.Inheritable, Known: true},
 	}
-	x.Path, errs[0] = text(raw, unsafe.Offsetof(layout.Path), uintptr(r.PathLen))
-	x.Filename, errs[1] = text(raw, unsafe.Offsetof(layout.Filename), uintptr(r.FilenameLen))
-	x.Cwd, errs[2] = text(raw, unsafe.Offsetof(layout.Cwd), uintptr(r.CwdLen))
+	x.Path, errs[0] = text(r.Path[:], 0, uintptr(r.PathLen))
+	x.Filename, errs[1] = text(r.Filename[:], 0, uintptr(r.FilenameLen))
+	x.Cwd, errs[2] = text(r.Cwd[:], 0, uintptr(r.CwdLen))
 	x.Args, errs[3] = text(raw, fixed, uintptr(r.ArgsLen))
 	for _, err := range errs {
 		if err != nil {
@@ -268,10 +268,10 @@ func view[T any](raw []byte) (*T, error) {
 	return (*T)(unsafe.Pointer(unsafe.SliceData(raw))), nil
 }
 
-// text is the string of n bytes at off; it aliases raw.
+// text is the string of n bytes at off; it aliases raw, a record or a field of one.
 func text(raw []byte, off, n uintptr) (string, error) {
 	if off+n > uintptr(len(raw)) {
-		return "", fmt.Errorf("decode process event: text of %d bytes at %d ends beyond the record of %d", n, off, len(raw))
+		return "", fmt.Errorf("decode process event: text of %d bytes at %d ends beyond %d", n, off, len(raw))
 	}
 	return unsafe.String(unsafe.SliceData(raw[off:]), int(n)), nil
 }

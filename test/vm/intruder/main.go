@@ -65,6 +65,7 @@ func deeds() map[string]deed {
 		"userns":      {none, func(_ int, args []string) error { return inUserNamespace(args[0]) }},
 		"socket":      {none, func(_ int, args []string) error { return socket(args[0]) }},
 		"bpf":         {none, func(int, []string) error { return loadProgram() }},
+		"bpfmap":      {none, func(int, []string) error { return makeMap() }},
 		"io_uring":    {none, func(int, []string) error { return makeRing() }},
 		"userfaultfd": {none, func(int, []string) error { return call(unix.SYS_USERFAULTFD, 0, 0, 0) }},
 		"standstill":  {none, func(_ int, args []string) error { return standStill(args[0]) }},
@@ -177,6 +178,15 @@ func loadProgram() error {
 		instructions: uint64(uintptr(unsafe.Pointer(instructions))), license: uint64(uintptr(unsafe.Pointer(license))),
 	}
 	return call(unix.SYS_BPF, unix.BPF_PROG_LOAD, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+}
+
+// makeMap makes an array of one number.
+func makeMap() error {
+	attr := struct {
+		kind, key, value, entries uint32
+		rest                      [104]byte
+	}{kind: unix.BPF_MAP_TYPE_ARRAY, key: 4, value: 4, entries: 1}
+	return call(unix.SYS_BPF, unix.BPF_MAP_CREATE, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
 }
 
 func makeRing() error {
