@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
@@ -97,15 +98,31 @@ func modeSetter(cmd *cobra.Command) func(workload, mode string) error {
 		if err != nil {
 			return usageError{err}
 		}
-		if err := agent.NewClient(*socket).SetMode(cmd.Context(), workload, m, *force); err != nil {
+		done, err := agent.NewClient(*socket).SetMode(cmd.Context(), workload, m, *force)
+		if err != nil {
 			return err
 		}
 		if *output == "json" {
-			return printJSON(cmd.OutOrStdout(), map[string]string{"workload": workload, "mode": m.String()})
+			return printJSON(cmd.OutOrStdout(), done)
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", cli.Printable(workload), m)
+		text := fmt.Sprintf("%s: %s", cli.Printable(workload), m)
+		if done.Baseline != "" {
+			text += fmt.Sprintf(" (baseline %s: %s)", cli.Printable(done.Baseline), containers(done.Containers))
+		}
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
 		return err
 	}
+}
+
+// containers counts those that have a baseline in words.
+func containers(n int) string {
+	switch n {
+	case 0:
+		return "no container has it now"
+	case 1:
+		return "1 container"
+	}
+	return fmt.Sprintf("%d containers", n)
 }
 
 // completeWorkloads offers the names that the running agent knows, and then the modes if the verb takes
@@ -121,6 +138,9 @@ func completeWorkloads(socket *string) func(*cobra.Command, []string, string) ([
 		return completeFromStatus(cmd, *socket, func(s agent.Status) (names []string) {
 			for _, w := range s.Workloads {
 				names = append(names, w.Name)
+				if w.Baseline != "" && !slices.Contains(names, w.Baseline) {
+					names = append(names, w.Baseline)
+				}
 			}
 			return names
 		})
