@@ -19,7 +19,8 @@ func newBaseline() *cobra.Command {
 		Use: "baseline", Short: "Record, compare and promote what workloads do",
 		Long: `A baseline is what a workload has been seen to do: a YAML file, or what the running
 agent has learnt. record, verify, diff, merge, generalise and seccomp work on files and
-need no running agent; show, promote and allow ask it.`,
+need no running agent; show, promote and allow ask it. They take a container's id, or
+the name of the baseline that it has in common with others, also while none runs.`,
 	}
 	cmd.AddCommand(newRecord(), newVerify(), newDiff(), newMerge(), newGeneralise(), newSeccomp(), newShow(), newPromote(), newAllow())
 	return cmd
@@ -57,7 +58,10 @@ func newPromote() *cobra.Command {
 unknown executable is only reported, with enforce it is stopped. A baseline that
 was not learnt over two runs, that something new came into in the last one, or
 with partial entries (found running, their start not seen) is refused, unless
---force says why it will do.`,
+--force says why it will do.
+
+Containers of one namespace, name and image have one baseline. WORKLOAD is then the
+id of one of them, or the baseline's name as status shows it: it is promoted for all.`,
 		Example: `  plumbline-agent baseline promote nginx.service --mode audit
   plumbline-agent baseline promote nginx.service --mode enforce --force "ticket OPS-12"`,
 	}

@@ -40,7 +40,7 @@ func (r *registry) takeEnded() (ended []*member) {
 	defer r.mu.Unlock()
 	for _, m := range r.byID {
 		if m.subject.Kind == string(workload.Container) && len(m.cgroups) == 0 && r.Now().Sub(m.ended) >= forgetAfter {
-			m.dirty = m.dirty || m.unreadable == nil && !m.runs()
+			m.dirty = m.dirty || m.unreadable == nil && m.running() == 0
 			ended = append(ended, m)
 		}
 	}

@@ -28,14 +28,14 @@ type kin struct {
 // isCommon says whether others may have the workload's baseline too.
 func (m *member) isCommon() bool { return m.name != m.subject.Name }
 
-// runs says whether one of those that have the baseline does.
-func (k *kin) runs() bool {
+// running counts those that have the baseline and have not ended.
+func (k *kin) running() (n int) {
 	for _, m := range k.members {
 		if len(m.cgroups) > 0 {
-			return true
+			n++
 		}
 	}
-	return false
+	return n
 }
 
 // admit takes a workload in that is not known yet, with its stored baseline. What was stored for a container under its id
@@ -115,7 +115,7 @@ func (r *registry) find(name string) (*kin, error) {
 	return r.open(name, detect.Subject{Name: name, Kind: string(workload.Container), Baseline: name}, stored, mode, err), nil
 }
 
-// Meant is who a user means by the name of a workload or of a baseline, and how many workloads have that baseline.
+// Meant is who a user means by the name of a workload or of a baseline, and how many that run have that baseline.
 func (r *registry) Meant(name string) (who detect.Subject, workloads int, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -124,9 +124,9 @@ func (r *registry) Meant(name string) (who detect.Subject, workloads int, err er
 		return who, 0, err
 	}
 	if m := r.byName[name]; m != nil {
-		return m.subject, len(k.members), nil
+		return m.subject, k.running(), nil
 	}
-	return k.subject(), len(k.members), nil
+	return k.subject(), k.running(), nil
 }
 
 // subject stands for all that have the baseline.

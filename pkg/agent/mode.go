@@ -17,7 +17,7 @@ type ModeChange struct {
 	Workload string `json:"workload"`
 	Mode     string `json:"mode"`
 	Reason   string `json:"reason"`
-	// Baseline is what the workload has in common with others, Containers how many have it now. Empty: it has its own.
+	// Baseline is what the workload has in common with others, Containers how many run and have it. Empty: it has its own.
 	Baseline   string `json:"baseline,omitempty"`
 	Containers int    `json:"containers,omitempty"`
 }

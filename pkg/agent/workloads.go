@@ -15,7 +15,7 @@ type WorkloadStatus struct {
 	Mode        string `json:"mode"`
 	Cgroups     int    `json:"cgroups"`
 	Baseline    string `json:"baseline,omitempty"`   // that it has in common with others; empty: its own
-	Containers  int    `json:"containers,omitempty"` // that have it now
+	Containers  int    `json:"containers,omitempty"` // that run and have it
 	Executables int    `json:"executables"`          // in the baseline
 	Entries     int    `json:"entries"`              // in the baseline, of all dimensions
 	Version     string `json:"version,omitempty"`    // of the baseline: the first digits of its digest when it was saved last; empty: not computed yet
@@ -57,7 +57,7 @@ func (r *registry) List() []WorkloadStatus {
 			Readiness: m.readinessText(r.Now()),
 		}
 		if m.isCommon() {
-			w.Baseline, w.Containers = m.name, len(m.members)
+			w.Baseline, w.Containers = m.name, m.running()
 		}
 		if m.unreadable != nil {
 			w.Unreadable = m.unreadable.Error()
