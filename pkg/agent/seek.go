@@ -32,9 +32,9 @@ func (a *Agent) tellLate(w detect.Subject, did []event.Key) {
 		list = append(list, k.String())
 	}
 	a.tell(notice{
-		rule: heldLateRule, severity: alert.Warning, reason: "no runtime had told its name and image when it began", tag: "enforcement", subject: w,
+		rule: heldLateRule, severity: alert.Warning, reason: "it had begun before it was known whose baseline it has", tag: "enforcement", subject: w,
 		fields: map[string]any{"plumbline.keys": list, "plumbline.count": len(did)},
-		text: fmt.Sprintf("Container was found to have a baseline after it had done %d things that this does not hold (workload=%s baseline=%s spiffe_id=%s): %s",
+		text: fmt.Sprintf("Container had done what its baseline does not hold, %d things, before it was held to it (workload=%s baseline=%s spiffe_id=%s): %s",
 			len(did), w.Name, w.Baseline, w.SPIFFEID, strings.Join(list, ", ")),
 	})
 }
@@ -153,6 +153,30 @@ func (r *registry) Place(name, baseline string) error {
 		r.beginRun(m)
 	}
 	return errors.Join(r.handOver(m, &before), r.watchSyscalls())
+}
+
+// NoteEarly tells of a program that a container executed between the making of its cgroup and the agent's reading of that, if it
+// has to be held and its baseline does not allow it. The kernel has counted it to the cgroup's parent.
+func (r *registry) NoteEarly(ev *event.Event) {
+	x := &ev.Exec
+	if x.Unlinked || x.Detached || x.Partial {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m := r.member(ev.Workload); m != nil && (m.subject.Kind == string(workload.Container) || m.subject.Kind == string(workload.Unit)) {
+		return
+	}
+	for _, m := range r.byID {
+		held := m.subject.Mode == event.AuditMode || m.subject.Mode == event.Enforce
+		if !held || !m.cgroups[ev.CgroupID] || m.subject.Kind != string(workload.Container) {
+			continue
+		}
+		if did := (event.Key{Op: event.OpExec, Path: strings.Clone(x.Path)}); !m.profile.Allows(did) {
+			r.leftOut.late++
+			r.Late(m.subject, []event.Key{did})
+		}
+	}
 }
 
 // handOver makes of what a container did under a baseline of its own what becomes of it under the common one.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/plumbline-io/plumbline/pkg/alert"
+	"github.com/plumbline-io/plumbline/pkg/detect"
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
@@ -148,6 +149,38 @@ func TestLooksForNames(t *testing.T) {
 		end()
 		b.must(<-done)
 	})
+}
+
+// A program that a container executed before the agent had read of its cgroup is told, if it had to be denied.
+func TestProgramBeforeTheName(t *testing.T) {
+	b := newBoxes(t, t.TempDir(), map[string]string{"1": shopWeb, "2": "shop/web@sha256:0b0b"})
+	b.must(b.Join(7, detect.Subject{Name: "/kubepods.slice", Kind: "cgroup"}))
+	b.must(b.Join(8, detect.Subject{Name: "web.service", Kind: "unit"}))
+	b.begin(1, "1", "/bin/web")
+	b.begin(2, "2", "/bin/web")
+	b.must(b.SetMode(shopWeb, event.Enforce, "test"))
+	for what, tc := range map[string]struct {
+		of, in   uint64 // cgroups: by which the kernel judged, and where it was
+		path     string
+		unlinked bool
+		told     bool
+	}{
+		"of the slice":       {7, 1, "/bin/sh", false, true},
+		"of nobody":          {99, 1, "/bin/sh", false, true},
+		"allowed":            {7, 1, "/bin/web", false, false},
+		"denied":             {1, 1, "/bin/sh", false, false},
+		"not held":           {7, 2, "/bin/sh", false, false},
+		"a runtime's":        {7, 1, "/memfd:runc", true, false},
+		"in the slice":       {7, 7, "/bin/sh", false, false},
+		"of another":         {2, 1, "/bin/sh", false, false},
+		"of somebody's unit": {8, 1, "/bin/sh", false, false},
+	} {
+		b.late, b.leftOut.late = nil, 0
+		b.NoteEarly(&event.Event{Kind: event.Exec, CgroupID: tc.in, Workload: b.IDOf(tc.of), Exec: event.ExecInfo{Path: tc.path, Unlinked: tc.unlinked}})
+		if told := slices.Equal(b.late, []event.Key{program(tc.path)}); told != tc.told || (b.LeftOut().late == 1) != tc.told || !told && b.late != nil {
+			t.Errorf("%s: told %v, counted %d", what, b.late, b.LeftOut().late)
+		}
+	}
 }
 
 func TestTellLate(t *testing.T) {
