@@ -49,8 +49,9 @@ type seek struct {
 
 // seekDelays are the times between a look and the next one.
 func seekDelays() []time.Duration {
-	const last = 2 * time.Second
-	return []time.Duration{50 * time.Millisecond, 200 * time.Millisecond, time.Second, last, last, last, last}
+	return []time.Duration{
+		50 * time.Millisecond, 200 * time.Millisecond, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second, 16 * time.Second, 32 * time.Second,
+	}
 }
 
 func (r *registry) beginSeek(k *kin) {
@@ -118,7 +119,7 @@ func (r *registry) takeDue() map[string]string {
 		for _, m := range k.members {
 			due[m.subject.Name] = m.subject.ContainerID
 		}
-		k.seek.next = r.Now().Add(delays[min(k.seek.tries, len(delays)-1)])
+		k.seek.next = r.Now().Add(delays[k.seek.tries%len(delays)]) // soon after the last look it is given up
 	}
 	return due
 }
