@@ -16,7 +16,7 @@ const ModeChangedRule = "Mode changed"
 type ModeChange struct {
 	Workload string `json:"workload"`
 	Mode     string `json:"mode"`
-	Reason   string `json:"reason"`
+	Reason   string `json:"reason,omitempty"`
 	// Baseline is what the workload has in common with others, Containers how many run and have it. Empty: it has its own.
 	Baseline   string `json:"baseline,omitempty"`
 	Containers int    `json:"containers,omitempty"`
