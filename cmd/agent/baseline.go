@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
@@ -18,7 +19,8 @@ func newBaseline() *cobra.Command {
 		Use: "baseline", Short: "Record, compare and promote what workloads do",
 		Long: `A baseline is what a workload has been seen to do: a YAML file, or what the running
 agent has learnt. record, verify, diff, merge, generalise and seccomp work on files and
-need no running agent; show, promote and allow ask it.`,
+need no running agent; show, promote and allow ask it. They take a container's id, or
+the name of the baseline that it has in common with others, also while none runs.`,
 	}
 	cmd.AddCommand(newRecord(), newVerify(), newDiff(), newMerge(), newGeneralise(), newSeccomp(), newShow(), newPromote(), newAllow())
 	return cmd
@@ -56,7 +58,10 @@ func newPromote() *cobra.Command {
 unknown executable is only reported, with enforce it is stopped. A baseline that
 was not learnt over two runs, that something new came into in the last one, or
 with partial entries (found running, their start not seen) is refused, unless
---force says why it will do.`,
+--force says why it will do.
+
+Containers of one namespace, name and image have one baseline. WORKLOAD is then the
+id of one of them, or the baseline's name as status shows it: it is promoted for all.`,
 		Example: `  plumbline-agent baseline promote nginx.service --mode audit
   plumbline-agent baseline promote nginx.service --mode enforce --force "ticket OPS-12"`,
 	}
@@ -97,15 +102,31 @@ func modeSetter(cmd *cobra.Command) func(workload, mode string) error {
 		if err != nil {
 			return usageError{err}
 		}
-		if err := agent.NewClient(*socket).SetMode(cmd.Context(), workload, m, *force); err != nil {
+		done, err := agent.NewClient(*socket).SetMode(cmd.Context(), workload, m, *force)
+		if err != nil {
 			return err
 		}
 		if *output == "json" {
-			return printJSON(cmd.OutOrStdout(), map[string]string{"workload": workload, "mode": m.String()})
+			return printJSON(cmd.OutOrStdout(), done)
 		}
-		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: %s\n", cli.Printable(workload), m)
+		text := fmt.Sprintf("%s: %s", cli.Printable(workload), m)
+		if done.Baseline != "" {
+			text += fmt.Sprintf(" (baseline %s: %s)", cli.Printable(done.Baseline), containers(done.Containers))
+		}
+		_, err = fmt.Fprintln(cmd.OutOrStdout(), text)
 		return err
 	}
+}
+
+// containers counts those that have a baseline in words.
+func containers(n int) string {
+	switch n {
+	case 0:
+		return "no container has it now"
+	case 1:
+		return "1 container"
+	}
+	return fmt.Sprintf("%d containers", n)
 }
 
 // completeWorkloads offers the names that the running agent knows, and then the modes if the verb takes
@@ -121,6 +142,9 @@ func completeWorkloads(socket *string) func(*cobra.Command, []string, string) ([
 		return completeFromStatus(cmd, *socket, func(s agent.Status) (names []string) {
 			for _, w := range s.Workloads {
 				names = append(names, w.Name)
+				if w.Baseline != "" && !slices.Contains(names, w.Baseline) {
+					names = append(names, w.Baseline)
+				}
 			}
 			return names
 		})

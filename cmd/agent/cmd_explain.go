@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -93,7 +94,7 @@ func explainAgainst(cmd *cobra.Command, x *agent.AlertExplanation, file, socket 
 		}
 	} else {
 		var yaml []byte
-		if yaml, err = agent.NewClient(socket).Baseline(cmd.Context(), x.Workload); err == nil {
+		if yaml, err = agent.NewClient(socket).Baseline(cmd.Context(), cmp.Or(x.Common, x.Workload)); err == nil {
 			p, err = baseline.Parse(from, yaml)
 		}
 		if err != nil {
@@ -117,7 +118,11 @@ func printExplanation(w io.Writer, x agent.AlertExplanation) error {
 		line("id", "%s", x.ID)
 	}
 	line("when", "%s on %s", x.Time.Format(time.RFC3339), x.Node)
-	line("workload", "%s, mode %s", x.Workload, x.Mode)
+	common := ""
+	if x.Common != "" {
+		common = ", baseline " + x.Common
+	}
+	line("workload", "%s, mode %s%s", x.Workload, x.Mode, common)
 	if x.PID != 0 {
 		who := []string{fmt.Sprintf("pid %d", x.PID)}
 		if x.Process != nil {

@@ -217,7 +217,7 @@ func printResponses(w io.Writer, s agent.Status) {
 // printWorkloads prints a line for each, and below the table what is not held as the mode says.
 func printWorkloads(w io.Writer, s agent.Status) error {
 	tw := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(tw, "WORKLOAD\tKIND\tMODE\tRULES DENY\tSTRENGTH\tVERSION\tRUNS\tENTRIES\tHITS\tLEARNT\tAUDITED\tDENIED\tBUDGET\tSPIFFE ID")
+	fmt.Fprintln(tw, "WORKLOAD\tKIND\tMODE\tRULES DENY\tSTRENGTH\tVERSION\tRUNS\tENTRIES\tHITS\tLEARNT\tAUDITED\tDENIED\tBUDGET\tSPIFFE ID\tBASELINE")
 	var notes []string
 	for _, m := range s.Workloads {
 		name, budget := cli.Printable(m.Name), "no limit"
@@ -228,8 +228,12 @@ func printWorkloads(w io.Writer, s agent.Status) error {
 		if m.Protected {
 			deny = "yes"
 		}
-		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n",
-			name, m.Kind, m.Mode, deny, s.Strength, m.Version, m.Runs, m.Entries, m.Hits, m.Learnt, m.Audited, m.Denied, budget, m.SPIFFEID)
+		common := "its own"
+		if m.Baseline != "" {
+			common = fmt.Sprintf("%s (%s)", cli.Printable(m.Baseline), containers(m.Containers))
+		}
+		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%s\n",
+			name, m.Kind, m.Mode, deny, s.Strength, m.Version, m.Runs, m.Entries, m.Hits, m.Learnt, m.Audited, m.Denied, budget, m.SPIFFEID, common)
 		if m.Unreadable != "" {
 			notes = append(notes, fmt.Sprintf("%s: held to nothing, its stored baseline cannot be read: %s", name, cli.Printable(m.Unreadable)))
 		}

@@ -185,6 +185,7 @@ func (a *Agent) openRegistry() error {
 		Kernel: a.kernel.shared, Enforcer: means, Store: a.store, Mode: mode, Dimensions: a.cfg.dimensions(),
 		Budget: *a.cfg.DenyBudget, CrashBudget: *a.cfg.CrashBudget, Own: a.own.Name, Unguarded: a.cfg.Unguarded, Protect: a.cfg.Protect,
 		Now: time.Now, Log: a.cfg.Log, Audited: a.tellAudited, Unreadable: a.tellUnreadable, Unfit: a.tellUnfit,
+		Kin: containerKin, Late: a.tellLate,
 	})
 	for _, cg := range cgroups {
 		a.take(cg, a.registry.Find)
@@ -229,6 +230,7 @@ func (a *Agent) Run(outer context.Context) error {
 	})
 	group.Go(func() error { return a.follower.Run(ctx) })
 	group.Go(func() error { return a.saveBaselines(ctx) })
+	group.Go(func() error { return a.registry.runSeek(ctx) })
 	group.Go(func() error { return a.rules.Watch(ctx) })
 	group.Go(func() error { return a.rules.Obey(ctx, a.cfg.Reload) })
 	if a.names != nil {

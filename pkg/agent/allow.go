@@ -27,35 +27,58 @@ type allowAnswer struct {
 	Added bool `json:"added"` // false: it was allowed already
 }
 
-// Allow adds one entry to a workload's baseline, whatever its mode. It is one write to the generation that
-// is in force: nothing else of it changes, and the budget stays as it is.
-func (r *registry) Allow(name string, k event.Key, at time.Time) (who detect.Subject, added bool, err error) {
-	m, who, err := r.allow(name, k, at)
-	if m == nil {
+// Allow adds one entry to a workload's baseline, whatever its mode; the name may be the baseline's, too. It is one write to
+// the generations that are in force: nothing else of them changes, and the budgets stay as they are.
+func (r *registry) Allow(name string, key event.Key, at time.Time) (who detect.Subject, added bool, err error) {
+	who, _, err = r.Meant(name)
+	if err != nil {
+		return who, false, fmt.Errorf("allow %s in baseline of %q: %w", key, name, err)
+	}
+	k, err := r.allow(name, key, at)
+	if k == nil {
 		return who, false, err
 	}
-	return who, true, r.save(m)
+	return who, true, errors.Join(err, r.save(k))
 }
 
-// allow is Allow without the file. No member: nothing was added.
-func (r *registry) allow(name string, k event.Key, at time.Time) (*member, detect.Subject, error) {
+// allow is Allow without the file. No baseline: nothing was added.
+func (r *registry) allow(name string, key event.Key, at time.Time) (*kin, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m, ok := r.byName[name]
-	if !ok {
-		return nil, detect.Subject{}, fmt.Errorf("allow %s in baseline of %q: %w", k, name, errUnknownWorkload)
+	k, err := r.find(name)
+	if err != nil {
+		return nil, fmt.Errorf("allow %s in baseline of %q: %w", key, name, err)
 	}
-	next := m.profile.Clone()
-	if added, err := next.Allow(k, at); err != nil || !added {
-		return nil, m.subject, err
+	next := k.profile.Clone()
+	if added, err := next.Allow(key, at); err != nil || !added {
+		return nil, err
 	}
-	if r.Enforcer != nil {
-		if err := r.Enforcer.Replace(m.id, m.generation, []event.Key{k}); err != nil {
-			return nil, m.subject, fmt.Errorf("allow %s in baseline of %q: %w", k, name, err)
+	first := true
+	for _, m := range k.members {
+		if r.Enforcer == nil {
+			break
 		}
+		if !first { // it is allowed by now, and audited where it does not fit
+			err = errors.Join(err, r.fillOne(m, key))
+			continue
+		}
+		if err := r.Enforcer.Replace(m.id, m.generation, []event.Key{key}); err != nil {
+			return nil, fmt.Errorf("allow %s in baseline of %q: %w", key, name, err)
+		}
+		first = false
 	}
-	m.profile, m.dirty = next, true
-	return m, m.subject, nil
+	k.profile, k.dirty, k.seek = next, true, nil
+	return k, err
+}
+
+// fillOne gives the kernel one more entry of a workload.
+func (r *registry) fillOne(m *member, key event.Key) error {
+	before := m.softened()
+	r.fill(m, []event.Key{key})
+	if m.softened() == before {
+		return nil
+	}
+	return r.setState(m, r.state(m))
 }
 
 // allow does what a request asks for, and leaves a trace of it in the log and among the alerts.
@@ -90,7 +113,7 @@ func baselineChanged(w detect.Subject, k event.Key, why string, o alertOrigin) a
 		Output: alert.Text(o.at, alert.Notice, text), Tags: []string{"baseline", "audit"},
 		Fields: map[string]any{"evt.time": o.at.UnixNano(), "workload.name": w.Name, "plumbline.reason": why},
 		Detail: alert.Detail{
-			SPIFFEID: w.SPIFFEID, IdentitySource: w.IdentitySource, Workload: w.Name, WorkloadKind: w.Kind, Cgroup: w.Cgroup,
+			SPIFFEID: w.SPIFFEID, IdentitySource: w.IdentitySource, Workload: w.Name, WorkloadKind: w.Kind, Baseline: w.Baseline, Cgroup: w.Cgroup,
 			Verdict: event.Allow.String(), Hook: event.HookUnspecified.String(), Mode: w.Mode.String(), Key: about,
 			Fingerprint: alert.Fingerprint(BaselineChangedRule, w.Name, about, o.at.String()),
 		},

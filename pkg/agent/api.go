@@ -88,8 +88,9 @@ func (s *api) mode(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	mode, err := event.ParseMode(req.Mode)
+	var done ModeChange
 	if err == nil {
-		err = s.agent.setMode(req.Workload, mode, req.Reason)
+		done, err = s.agent.setMode(req, mode)
 	}
 	if err != nil {
 		fail(w, err)
@@ -98,7 +99,7 @@ func (s *api) mode(w http.ResponseWriter, r *http.Request) {
 	if s.agent.publisher != nil {
 		s.agent.publisher.Beat() // the inventory need not be behind
 	}
-	answer(w, req)
+	answer(w, done)
 }
 
 // pauseRequest asks for a pause of enforcement.

@@ -49,7 +49,7 @@ func (r *registry) Denied(id uint32, d event.Dimension, at time.Time, n int) (de
 	if !m.budget.note(d, at, n, r.Budget) || m.profile.SteppedDown().Has(d) {
 		return 0, false
 	}
-	if err := r.soften(m, event.Dimensions(0).With(d)); err != nil {
+	if err := r.soften(m.kin, event.Dimensions(0).With(d)); err != nil {
 		r.Log.Error("step down to audit", "workload", m.subject.Name, "dimension", d.String(), "error", err)
 		return 0, false
 	}

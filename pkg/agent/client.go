@@ -60,19 +60,27 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return s, nil
 }
 
-// Baseline asks for a workload's baseline as YAML.
+// Baseline asks for a workload's baseline as YAML, or the one of this name.
 func (c *Client) Baseline(ctx context.Context, workload string) ([]byte, error) {
 	return c.ask(ctx, http.MethodGet, "/baseline?workload="+url.QueryEscape(workload), nil)
 }
 
-// SetMode changes a workload's mode; a reason overrides the conditions of a promotion.
-func (c *Client) SetMode(ctx context.Context, workload string, mode event.Mode, reason string) error {
+// SetMode changes the mode of a workload, or of all that have the baseline of this name; a reason overrides the conditions
+// of a promotion.
+func (c *Client) SetMode(ctx context.Context, workload string, mode event.Mode, reason string) (ModeChange, error) {
+	var done ModeChange
 	req, err := json.Marshal(modeRequest{Workload: workload, Mode: mode.String(), Reason: reason})
 	if err != nil {
-		return err
+		return done, err
 	}
-	_, err = c.ask(ctx, http.MethodPost, "/mode", bytes.NewReader(req))
-	return err
+	body, err := c.ask(ctx, http.MethodPost, "/mode", bytes.NewReader(req))
+	if err != nil {
+		return done, err
+	}
+	if err := json.Unmarshal(body, &done); err != nil {
+		return done, fmt.Errorf("read answer of the agent: %w", err)
+	}
+	return done, nil
 }
 
 // ReloadRules makes the agent read its rules again. If the status names problems, those in force have stayed.

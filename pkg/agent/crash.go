@@ -16,12 +16,18 @@ const (
 	tellAgain = time.Second
 )
 
-// crashes are those of a workload's main process that denials came before. A service that is started again
+// crashes are those of a main process that denials came before, of all workloads that have a baseline. A service that is started again
 // and again, and ends each time after it was denied something, is out of order because of us, however few
 // the denials are.
 type crashes struct {
-	ends  []time.Time // within the window, oldest first
-	begin time.Time   // start of the first of them
+	ends  []crashEnd // within the window, oldest first
+	begin time.Time  // start of the first of them
+}
+
+// crashEnd is when a main process crashed, and in what it was denied something. The next one may be in another container.
+type crashEnd struct {
+	at     time.Time
+	denied event.Dimensions
 }
 
 // crash is the end of a main process that was not asked to end.
@@ -30,21 +36,26 @@ type crash struct{ started, ended time.Time }
 // note counts a crash of a process that was started after the last one and was denied something, and lists
 // the dimensions of the denials once there are limit of them.
 func (c *crashes) note(p crash, d *denials, limit int) event.Dimensions {
-	if n := len(c.ends); n > 0 && p.started.Before(c.ends[n-1]) {
+	if n := len(c.ends); n > 0 && p.started.Before(c.ends[n-1].at) {
 		return 0 // it ended with that one
 	}
-	if d.since(p.started.Add(-tellAgain)) == 0 {
+	denied := d.since(p.started.Add(-tellAgain))
+	if denied == 0 {
 		return 0
 	}
-	c.ends = slices.DeleteFunc(c.ends, func(end time.Time) bool { return p.ended.Sub(end) >= crashWindow })
+	c.ends = slices.DeleteFunc(c.ends, func(end crashEnd) bool { return p.ended.Sub(end.at) >= crashWindow })
 	if len(c.ends) == 0 {
 		c.begin = p.started
 	}
-	c.ends = append(c.ends, p.ended)
+	c.ends = append(c.ends, crashEnd{p.ended, denied})
 	if limit == 0 || len(c.ends) < limit {
 		return 0
 	}
-	return d.since(c.begin.Add(-tellAgain))
+	dims := d.since(c.begin.Add(-tellAgain))
+	for _, end := range c.ends {
+		dims |= end.denied
+	}
+	return dims
 }
 
 // isCrash tells an end that nobody asked for from a stop, of what may be a main process. 128 and the signal is
@@ -57,8 +68,8 @@ func isCrash(x *event.ExitInfo) bool {
 	return !slices.Contains(stops, x.Code-128)
 }
 
-// Crashed counts a crash of a workload's main process. Once there are as many as its budget has, the
-// dimensions of the denials before them are audited from now on, and listed.
+// Crashed counts a crash of a workload's main process. Once there are as many as the budget has, of all that have its
+// baseline, the dimensions of the denials before them are audited from now on, and listed.
 func (r *registry) Crashed(id uint32, p crash) (dims event.Dimensions, n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -70,7 +81,7 @@ func (r *registry) Crashed(id uint32, p crash) (dims event.Dimensions, n int) {
 	if dims == 0 {
 		return 0, 0
 	}
-	if err := r.soften(m, dims); err != nil {
+	if err := r.soften(m.kin, dims); err != nil {
 		r.Log.Error("step down to audit", "workload", m.subject.Name, "dimensions", names(dims), "error", err)
 		return 0, 0
 	}

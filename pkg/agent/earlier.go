@@ -20,7 +20,7 @@ type successor struct {
 	mu    sync.Mutex
 	own   string                   // directory; "": nothing outlives this agent
 	all   map[string]workloadNames // of earlier agents
-	saved uint32                   // the newest id that is in the file
+	saved int                      // how often the names had changed that are in the file
 }
 
 // openSuccessor reads what earlier agents have kept. If that cannot be read, it is as if there were none.
@@ -70,7 +70,7 @@ func (s *successor) Save(r *registry) error {
 	if s.own == "" {
 		return nil
 	}
-	names, newest := r.namesSince(s.saved)
+	names, changes := r.namesSince(s.saved)
 	if names == nil {
 		return nil
 	}
@@ -81,22 +81,22 @@ func (s *successor) Save(r *registry) error {
 	if err := s.file.Save(all); err != nil {
 		return err
 	}
-	s.saved = newest
+	s.saved = changes
 	return nil
 }
 
-// namesSince are those of all workloads, and the id that was given last; nil if it was given before.
-func (r *registry) namesSince(id uint32) (workloadNames, uint32) {
+// namesSince are those of all workloads, and how often they have changed; nil if they have not since.
+func (r *registry) namesSince(changes int) (workloadNames, int) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if r.lastID == id {
-		return nil, id
+	if r.named == changes {
+		return nil, changes
 	}
 	names := make(workloadNames, len(r.byID))
 	for id, m := range r.byID {
 		names[id] = m.subject
 	}
-	return names, r.lastID
+	return names, r.named
 }
 
 // Recall is the id of a workload of an earlier agent, of which there is no cgroup any more. If it is not known

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/plumbline-io/plumbline/pkg/detect"
@@ -103,5 +104,24 @@ func TestUnreadableNames(t *testing.T) {
 	}
 	if w, known := a.successor.Name("v3_1", 1); known {
 		t.Error(w)
+	}
+}
+
+// What a container did while no agent ran is learnt for what it has in common with others, also if it has ended.
+func TestRecallOfContainer(t *testing.T) {
+	dir := t.TempDir()
+	b := newBoxes(t, dir, map[string]string{"1": shopWeb})
+	b.begin(1, "1", "/bin/a")
+	names, changes := b.namesSince(0)
+	if again, _ := b.namesSince(changes); again != nil || names[b.IDOf(1)].Baseline != shopWeb {
+		t.Fatalf("names: %+v, %v", names, again)
+	}
+	b.must(b.Save())
+	next := newBoxes(t, dir, nil) // nothing of it is left to be read
+	id, err := next.Recall(names[b.IDOf(1)])
+	next.must(err)
+	learnPrograms(next.registry, id, "/bin/late")
+	if text, err := next.Baseline(shopWeb); err != nil || !strings.Contains(string(text), "/bin/late") || !strings.Contains(string(text), "/bin/a") {
+		t.Errorf("%v: %s", err, text)
 	}
 }

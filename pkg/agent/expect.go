@@ -109,7 +109,7 @@ func (r *registry) Expect(name string, paths []string, at func(path string) (det
 			continue
 		}
 		if m == nil {
-			m, err = r.enrol(subject, stored, mode, nil) // it is a member in any case
+			m, err = r.enrol(subject, r.open(name, subject, stored, mode, nil)) // it is a member in any case
 			errs = append(errs, err)
 		}
 		errs = append(errs, r.expect(m, subject))

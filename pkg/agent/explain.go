@@ -23,6 +23,7 @@ type AlertExplanation struct {
 	Time     time.Time        `json:"time"`
 	Node     string           `json:"node"`
 	Workload string           `json:"workload"`
+	Common   string           `json:"common_baseline,omitempty"` // that the workload had in common with others
 	Mode     string           `json:"mode"`
 	Rule     string           `json:"rule"`
 	Also     []string         `json:"also,omitempty"` // other rules that match
@@ -68,7 +69,7 @@ func IsDrift(a alert.Alert) bool {
 func ExplainAlert(a alert.Alert) AlertExplanation {
 	d := a.Detail
 	x := AlertExplanation{
-		Time: a.Time, Node: a.Hostname, Workload: d.Workload, Mode: d.Mode, Rule: a.Rule, Also: d.Also, Key: d.Key,
+		Time: a.Time, Node: a.Hostname, Workload: d.Workload, Common: d.Baseline, Mode: d.Mode, Rule: a.Rule, Also: d.Also, Key: d.Key,
 		Verdict: d.Verdict, Hook: d.Hook, Process: a.Fields["proc.cmdline"], PID: d.PID, Lineage: d.Lineage,
 	}
 	if d.ID != (alert.ID{}) {

@@ -109,7 +109,7 @@ func (a *Agent) raiseFalco(from alert.Alert) {
 	}
 	// A container that we do not see keeps the name that Falco gave it.
 	if known {
-		d.Workload, d.WorkloadKind, d.Cgroup = subject.Name, subject.Kind, subject.Cgroup
+		d.Workload, d.WorkloadKind, d.Baseline, d.Cgroup = subject.Name, subject.Kind, subject.Baseline, subject.Cgroup
 		d.SPIFFEID, d.IdentitySource = subject.SPIFFEID, subject.IdentitySource
 	}
 	a.sink.Raise(from)

@@ -23,22 +23,24 @@ const (
 func (r *registry) Forget() error {
 	var errs []error
 	for _, m := range r.takeEnded() {
-		err := r.save(m)
+		err := r.save(m.kin)
 		if err == nil {
 			err = r.drop(m)
 		}
 		errs = append(errs, err)
 	}
+	r.dropUnused()
 	return errors.Join(errs...)
 }
 
-// takeEnded lists whom to forget. They are saved in any case: the age of the file is the time since their end.
+// takeEnded lists whom to forget. Their baselines are saved in any case, unless others that have them run: the age of the
+// file is the time since their end.
 func (r *registry) takeEnded() (ended []*member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, m := range r.byID {
 		if m.subject.Kind == string(workload.Container) && len(m.cgroups) == 0 && r.Now().Sub(m.ended) >= forgetAfter {
-			m.dirty = m.unreadable == nil
+			m.dirty = m.dirty || m.unreadable == nil && m.running() == 0
 			ended = append(ended, m)
 		}
 	}
@@ -58,19 +60,20 @@ func (r *registry) drop(m *member) error {
 func (r *registry) unlist(m *member) (gone bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(m.cgroups) > 0 || m.dirty {
+	if len(m.cgroups) > 0 || m.dirty && len(m.members) == 1 {
 		return false, nil
 	}
 	delete(r.byID, m.id)
 	delete(r.byName, m.subject.Name)
+	delete(m.members, m.id)
 	return true, r.watchSyscalls()
 }
 
-// Knows says whether a workload of that name is known now.
+// Knows says whether a baseline of that name is known now.
 func (r *registry) Knows(name string) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return r.byName[name] != nil
+	return r.kins[name] != nil
 }
 
 // expireBaselines deletes what nobody will ask for, now and once a day.

@@ -45,6 +45,7 @@ func (a *Agent) handle(ev *event.Event) {
 		} else {
 			a.registry.Started(ev.Workload, ev.Exec.Path)
 		}
+		a.registry.NoteEarly(ev)
 		if before := a.registry.Executed(ev.Workload, ev); !before.IsZero() {
 			a.sink.Raise(a.detector.ExecutableChanged(ev, &a.subject, before))
 		}

@@ -19,7 +19,7 @@ func TestModeChangeIsTold(t *testing.T) {
 		severity alert.Severity
 	}{{event.Enforce, false, 0}, {event.AuditMode, true, alert.Warning}, {event.Enforce, true, alert.Notice}, {event.Off, true, alert.Warning}} {
 		out.Reset()
-		if err := a.setMode("shop.service", step.mode, "ticket OPS-13"); err != nil {
+		if _, err := a.setMode(modeRequest{Workload: "shop.service", Mode: step.mode.String(), Reason: "ticket OPS-13"}, step.mode); err != nil {
 			t.Fatal(err)
 		}
 		if out.Len() > 0 != step.told {
@@ -37,7 +37,7 @@ func TestModeChangeIsTold(t *testing.T) {
 			t.Errorf("%s: %+v", step.mode, told)
 		}
 	}
-	if err := a.setMode("other", event.Off, ""); err == nil || !strings.Contains(err.Error(), "unknown workload") {
+	if _, err := a.setMode(modeRequest{Workload: "other"}, event.Off); err == nil || !strings.Contains(err.Error(), "unknown workload") {
 		t.Errorf("%v", err)
 	}
 }

@@ -37,7 +37,7 @@ func (a *Agent) tell(n notice) {
 		Time: now, Rule: n.rule, Severity: severity, Source: detect.InternalSource, Hostname: a.cfg.Node,
 		Output: alert.Text(now, severity, n.text), Tags: []string{cmp.Or(n.family, "baseline"), n.tag}, Fields: fields,
 		Detail: alert.Detail{
-			SPIFFEID: w.SPIFFEID, IdentitySource: w.IdentitySource, Workload: w.Name, WorkloadKind: w.Kind, Cgroup: w.Cgroup,
+			SPIFFEID: w.SPIFFEID, IdentitySource: w.IdentitySource, Workload: w.Name, WorkloadKind: w.Kind, Baseline: w.Baseline, Cgroup: w.Cgroup,
 			Verdict: event.Audit.String(), Hook: "agent", Mode: w.Mode.String(), Key: n.reason, Action: n.action, Outcome: n.outcome,
 			Fingerprint: alert.Fingerprint(n.rule, a.cfg.Node, w.Name+n.reason, now.String()),
 		},

@@ -10,42 +10,56 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/workload"
 )
 
-// SetMode changes how a workload is held to its baseline. The new policy is complete in the kernel
-// before the workload is switched to it. reason overrides the conditions of a promotion.
+// SetMode changes how a workload, and all that have its baseline, are held to it. The name may be the baseline's, too. The new
+// policy is complete in the kernel before they are switched to it. reason overrides the conditions of a promotion.
 func (r *registry) SetMode(name string, mode event.Mode, reason string) error {
-	m, err := r.change(name, mode, reason)
-	if m == nil {
+	k, err := r.change(name, mode, reason)
+	if k == nil {
 		return err
 	}
-	if err := errors.Join(err, r.save(m)); err != nil {
+	if err := errors.Join(err, r.save(k)); err != nil {
 		return fmt.Errorf("mode of %q is %s now, but: %w", name, mode, err)
 	}
 	return nil
 }
 
-// change is SetMode without the file. No member: the mode is as it was.
-func (r *registry) change(name string, mode event.Mode, reason string) (*member, error) {
+// change is SetMode without the file. No baseline: the mode is as it was.
+func (r *registry) change(name string, mode event.Mode, reason string) (*kin, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	m, ok := r.byName[name]
-	if !ok {
-		return nil, fmt.Errorf("set mode of %q: %w", name, errUnknownWorkload)
+	k, err := r.find(name)
+	if err != nil {
+		return nil, fmt.Errorf("set mode of %q: %w", name, err)
 	}
 	if mode == event.Enforce {
-		if err := r.checkEnforce(name); err != nil {
+		if err := r.checkAll(k); err != nil {
 			return nil, err
 		}
 	}
-	next, err := r.prepare(m, mode, reason)
+	next, err := r.prepare(k, mode, reason)
 	if err != nil {
 		return nil, err
 	}
-	learnt := m.generation
-	if err := r.switchTo(m, next, mode); err != nil {
+	learnt, err := r.switchTo(k, next, mode)
+	if err != nil {
 		return nil, fmt.Errorf("set mode of %q: %w", name, err)
 	}
-	r.Log.Info("mode changed", "workload", name, "mode", mode.String(), "entries", next.Len(), "reason", reason)
-	return m, errors.Join(r.settle(m, learnt), r.watchSyscalls())
+	k.seek = nil // somebody has decided about it
+	r.Log.Info("mode changed", "workload", name, "baseline", k.name, "workloads", len(k.members), "mode", mode.String(), "entries", next.Len(), "reason", reason)
+	return k, errors.Join(r.settle(k, learnt), r.watchSyscalls())
+}
+
+// checkAll refuses to enforce if one of those that have the baseline cannot be.
+func (r *registry) checkAll(k *kin) error {
+	if err := r.checkEnforce(k.name); err != nil {
+		return err
+	}
+	for _, m := range k.members {
+		if err := r.checkEnforce(m.subject.Name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // state is what the kernel has to know of a workload. What is not known as a whole, and what has used up
@@ -79,28 +93,43 @@ func (r *registry) setState(m *member, s sensor.WorkloadState) error {
 	return errors.Join(errs...)
 }
 
-// soften lets dimensions of a workload be audited instead of enforced, until its mode is set again. It counts
-// only once the kernel knows: otherwise the next denial tries again.
-func (r *registry) soften(m *member, dims event.Dimensions) error {
-	s := r.state(m)
-	s.Softened |= uint32(dims)
-	if err := r.setState(m, s); err != nil {
+// setStates does that for all that have a baseline.
+func (r *registry) setStates(k *kin) error {
+	var errs []error
+	for _, m := range k.members {
+		errs = append(errs, r.setState(m, r.state(m)))
+	}
+	return errors.Join(errs...)
+}
+
+// soften lets dimensions be audited instead of enforced, until the mode is set again, of all that have the baseline: they run
+// the same, and the next container must not go through it again. It counts only once the kernel knows: otherwise the next
+// denial tries again.
+func (r *registry) soften(k *kin, dims event.Dimensions) error {
+	var errs []error
+	for _, m := range k.members {
+		s := r.state(m)
+		s.Softened |= uint32(dims)
+		errs = append(errs, r.setState(m, s))
+	}
+	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	m.profile.StepDown(dims)
-	m.dirty = true
+	k.profile.StepDown(dims)
+	k.dirty = true
 	return nil
 }
 
-// prepare makes the baseline that the new mode will use; m's own stays as it is until the kernel has
-// switched.
-func (r *registry) prepare(m *member, mode event.Mode, reason string) (*baseline.Profile, error) {
-	if m.unreadable != nil {
-		return r.startAnew(m, mode)
+// prepare makes the profile that the new mode will use; k's own stays as it is until the kernel has switched.
+func (r *registry) prepare(k *kin, mode event.Mode, reason string) (*baseline.Profile, error) {
+	if k.unreadable != nil {
+		return r.startAnew(k, mode)
 	}
-	next := m.profile.Clone()
-	if err := r.catchUp(m, next); err != nil {
-		return nil, err
+	next := k.profile.Clone()
+	for _, m := range k.members {
+		if err := r.catchUp(m, next); err != nil {
+			return nil, err
+		}
 	}
 	if mode != event.AuditMode && mode != event.Enforce {
 		next.Demote(mode)
@@ -108,21 +137,21 @@ func (r *registry) prepare(m *member, mode event.Mode, reason string) (*baseline
 	}
 	widened := next.Generalise()
 	if err := next.Promote(mode, reason); err != nil {
-		return nil, fmt.Errorf("promote baseline of %q: %w", m.subject.Name, err)
+		return nil, fmt.Errorf("promote baseline of %q: %w", k.name, err)
 	}
-	r.tellWidenings(m, widened)
+	r.tellWidenings(k, widened)
 	return next, nil
 }
 
 // generalise widens what differs from run to run, after each run: otherwise no run would ever be without
 // something new. The kernel gets the patterns beside what it has learnt itself.
-func (r *registry) generalise(m *member) {
-	widened := m.profile.Generalise()
+func (r *registry) generalise(k *kin) {
+	widened := k.profile.Generalise()
 	if len(widened) == 0 {
 		return
 	}
-	m.dirty = true
-	r.tellWidenings(m, widened)
+	k.dirty = true
+	r.tellWidenings(k, widened)
 	if r.Enforcer == nil {
 		return
 	}
@@ -130,13 +159,15 @@ func (r *registry) generalise(m *member) {
 	for i, w := range widened {
 		patterns[i] = w.To
 	}
-	r.fill(m, patterns)
+	for _, m := range k.members {
+		r.fill(m, patterns)
+	}
 }
 
 // tellWidenings says which entries came to stand for several: whoever promotes a baseline has to know.
-func (r *registry) tellWidenings(m *member, widened []baseline.Widening) {
+func (r *registry) tellWidenings(k *kin, widened []baseline.Widening) {
 	for _, w := range widened {
-		r.Log.Info("baseline generalised", "workload", m.subject.Name, "to", w.To.String(), "entries", len(w.From), "reason", w.Reason)
+		r.Log.Info("baseline generalised", "workload", k.name, "to", w.To.String(), "entries", len(w.From), "reason", w.Reason)
 	}
 }
 
@@ -164,78 +195,4 @@ func (r *registry) untold(m *member, generation uint32, p *baseline.Profile) (ne
 		}
 	}
 	return news, nil
-}
-
-// settle ends a change of the mode: what the kernel has learnt under the old generation since it was read for
-// the new one is added, because its events are handled when the mode is no longer learn. The rest goes.
-func (r *registry) settle(m *member, old uint32) error {
-	if r.Enforcer == nil || old == m.generation {
-		return nil
-	}
-	news, err := r.untold(m, old, m.profile)
-	if err != nil {
-		return err
-	}
-	before, late := m.softened(), []event.Key{}
-	for _, k := range news {
-		if m.profile.AddLate(k, r.Now()) == baseline.Learned {
-			late = append(late, k)
-		}
-	}
-	if m.subject.Mode != event.Off {
-		r.fill(m, late)
-	}
-	if m.softened() != before {
-		err = r.setState(m, r.state(m))
-	}
-	return errors.Join(err, r.sweep(m))
-}
-
-// switchTo changes profile, generation and mode together, or nothing.
-func (r *registry) switchTo(m *member, next *baseline.Profile, mode event.Mode) error {
-	generation, err := r.write(m, next, mode)
-	if err != nil {
-		return errors.Join(err, r.sweep(m))
-	}
-	before := *m
-	if generation != m.generation {
-		m.unfit = 0 // all of it was written
-	}
-	m.profile, m.generation, m.subject.Mode = next, generation, mode
-	m.budget, m.crashes, m.denials, m.readiness = budget{}, crashes{}, denials{}, readiness{}
-	if err := r.setState(m, r.state(m)); err != nil {
-		*m = before
-		return errors.Join(err, r.setState(m, r.state(m)), r.sweep(m))
-	}
-	m.dirty, m.setAside, m.unreadable = true, m.setAside || m.unreadable != nil, nil
-	return nil
-}
-
-// write gives the kernel the entries that next needs in a mode, and says under which generation. What is
-// there already is not written again, and off needs none: letting a workload go must work when the kernel
-// has no room.
-func (r *registry) write(m *member, next *baseline.Profile, mode event.Mode) (generation uint32, err error) {
-	held := m.subject.Mode == event.AuditMode || m.subject.Mode == event.Enforce
-	if r.Enforcer == nil {
-		return m.generation, nil
-	}
-	if mode != event.Off && held && baseline.Diff(m.profile, next).Empty() {
-		if m.unfit != 0 { // there may be room by now
-			m.unfit = 0
-			r.fill(m, next.Keys())
-		}
-		return m.generation, nil
-	}
-	if mode == event.Off {
-		return m.generation + 1, nil
-	}
-	return m.generation + 1, r.Enforcer.Replace(m.id, m.generation+1, next.Keys())
-}
-
-// sweep removes what no generation in force needs.
-func (r *registry) sweep(m *member) error {
-	if r.Enforcer == nil {
-		return nil
-	}
-	return r.Enforcer.Remove(m.id, m.generation)
 }

@@ -160,7 +160,7 @@ func (r *registry) Looked(id uint32, look response.Look, now time.Time) (dims ev
 	if dims == 0 {
 		return 0
 	}
-	if err := r.soften(m, dims); err != nil {
+	if err := r.soften(m.kin, dims); err != nil {
 		r.Log.Error("step down to audit", "workload", m.subject.Name, "dimensions", names(dims), "error", err)
 		return 0
 	}

@@ -41,22 +41,18 @@ type baselines interface {
 
 // member is one workload: all cgroups that resolve to the same name.
 type member struct {
+	*kin       // what it has in common with those that run the same
 	id         uint32
 	subject    detect.Subject
-	profile    *baseline.Profile
 	generation uint32
 	cgroups    map[uint64]bool
 	paths      map[string]bool // of its cgroups, which will come back there
-	dirty      bool            // profile has changed since it was saved
+	files      map[string]time.Time
 	budget     budget
-	crashes    crashes
 	denials    denials
 	readiness  readiness
 	unfit      event.Dimensions // of which the kernel does not hold all that the profile does
-	version    string           // of the profile as it was saved last; "": nobody has asked
 	ended      time.Time        // when its last cgroup was removed
-	unreadable error            // why its stored baseline cannot be read, until somebody sets its mode
-	setAside   bool             // then: the next save must not replace the file
 }
 
 // maxPaths of a workload that are expected to come back.
@@ -79,6 +75,11 @@ type registryConfig struct {
 	// Audited is told of a workload that was promoted to enforce, and is audited; Unreadable of a stored
 	// baseline that cannot be read.
 	Audited, Unreadable func(w detect.Subject, why error)
+	// Kin is what a container has in common with others, by its id; empty: nobody knows yet. Nil: nothing.
+	Kin func(containerID string) string
+	// Late is told of a container that was held only once that was known, and of what it had done by then that its
+	// baseline does not hold.
+	Late func(w detect.Subject, did []event.Key)
 	// Unfit is told of dimensions that are audited because the kernel has no room for all that the baseline holds.
 	Unfit func(w detect.Subject, dims event.Dimensions, why error)
 }
@@ -92,13 +93,18 @@ type registry struct {
 	mu     sync.RWMutex
 	byID   map[uint32]*member // ids are not given twice: the kernel may remember things under old ones
 	byName map[string]*member
+	kins   map[string]*kin // every baseline, by its name
 	lastID uint32
+	named  int // counts what the names of workloads changed
 
 	leftOut leftOut
+	sought  chan struct{} // has one when somebody has to look for what a container is called
 }
 
 func newRegistry(cfg registryConfig) *registry {
-	return &registry{registryConfig: cfg, byID: map[uint32]*member{}, byName: map[string]*member{}}
+	return &registry{
+		registryConfig: cfg, byID: map[uint32]*member{}, byName: map[string]*member{}, kins: map[string]*kin{}, sought: make(chan struct{}, 1),
+	}
 }
 
 // covered are the dimensions that this kernel lets us learn. Without any means, what is executed is still
@@ -143,6 +149,9 @@ func (r *registry) join(cgroupID uint64, subject detect.Subject, begins bool) er
 			return err
 		}
 	}
+	if m.seek != nil {
+		m.seek.begins = m.seek.begins || begins
+	}
 	if len(m.cgroups) == 0 && (begins || m.profile.Runs() == 0) {
 		r.beginRun(m)
 	}
@@ -153,15 +162,6 @@ func (r *registry) join(cgroupID uint64, subject detect.Subject, begins bool) er
 	return r.expect(m, subject)
 }
 
-func (r *registry) beginRun(m *member) {
-	if m.unreadable != nil {
-		return
-	}
-	r.generalise(m)
-	m.profile.BeginRun()
-	m.dirty = m.dirty || m.subject.Mode == event.Learn // of what is held, nobody asks for the runs
-}
-
 // expect lets the kernel know a unit by the path of its cgroup when it is started again. Paths of
 // containers do not come back.
 func (r *registry) expect(m *member, subject detect.Subject) error {
@@ -170,34 +170,6 @@ func (r *registry) expect(m *member, subject detect.Subject) error {
 	}
 	m.paths[subject.Cgroup] = true
 	return r.Kernel.ExpectWorkload(subject.Cgroup, r.state(m))
-}
-
-func (r *registry) admit(subject detect.Subject) (*member, error) {
-	stored, mode, err := r.Store.Load(subject.Name)
-	return r.enrol(subject, stored, mode, err)
-}
-
-// enrol admits a workload with its stored baseline; nil: there is none.
-func (r *registry) enrol(subject detect.Subject, stored *baseline.Profile, mode event.Mode, err error) (*member, error) {
-	r.lastID++
-	m := &member{id: r.lastID, subject: subject, generation: 1, cgroups: map[uint64]bool{}, paths: map[string]bool{}}
-	switch {
-	case err != nil:
-		r.admitUnreadable(m, err)
-	case stored != nil:
-		m.profile, m.subject.Mode = stored, mode
-	default:
-		m.profile, m.subject.Mode = r.newProfile(subject), r.Mode
-	}
-	if err := r.checkEnforce(subject.Name); err != nil && m.subject.Mode == event.Enforce {
-		m.subject.Mode = event.AuditMode
-		r.Audited(m.subject, err)
-	}
-	if r.Enforcer != nil && m.subject.Mode != event.Off {
-		r.fill(m, m.profile.Keys())
-	}
-	r.byID[m.id], r.byName[subject.Name] = m, m
-	return m, r.watchSyscalls()
 }
 
 // watchSyscalls lets system calls be seen exactly as long as a workload learns them, also one that does not
@@ -212,11 +184,6 @@ func (r *registry) watchSyscalls() error {
 		}
 	}
 	return r.Enforcer.WatchSyscalls(false)
-}
-
-// newProfile is the baseline of a workload of which nothing is known.
-func (r *registry) newProfile(w detect.Subject) *baseline.Profile {
-	return baseline.New(w.Name, w.Kind, r.Dimensions&r.covered())
 }
 
 // Leave forgets a cgroup that was removed. The workload stays, because it may come back; see Forget. The
@@ -284,11 +251,9 @@ func (r *registry) Executed(id uint32, ev *event.Event) (before time.Time) {
 		return time.Time{}
 	}
 	now := time.Unix(0, int64(x.Changed))
-	before = m.profile.NoteFile(event.Key{Op: event.OpExec, Path: x.Path}, now)
-	if before.Equal(now) {
+	if before = m.noteFile(event.Key{Op: event.OpExec, Path: x.Path}, now); before.Equal(now) {
 		return time.Time{}
 	}
-	m.dirty = true
 	if m.subject.Mode == event.Learn {
 		return time.Time{}
 	}
@@ -362,7 +327,7 @@ func (r *registry) Named(name string) (detect.Subject, error) {
 	return m.subject, nil
 }
 
-// Baseline is a workload's baseline as YAML.
+// Baseline is a workload's baseline as YAML, or that of this name.
 func (r *registry) Baseline(name string) ([]byte, error) {
 	p, err := r.copyOf(name)
 	if err != nil {
@@ -372,14 +337,14 @@ func (r *registry) Baseline(name string) ([]byte, error) {
 }
 
 func (r *registry) copyOf(name string) (*baseline.Profile, error) {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	m, ok := r.byName[name]
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k, err := r.find(name)
 	switch {
-	case !ok:
-		return nil, errUnknownWorkload
-	case m.unreadable != nil:
-		return nil, m.unreadable
+	case err != nil:
+		return nil, err
+	case k.unreadable != nil:
+		return nil, k.unreadable
 	}
-	return m.profile.Clone(), nil
+	return k.profile.Clone(), nil
 }

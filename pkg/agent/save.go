@@ -11,11 +11,11 @@ import (
 // Save writes every baseline that has changed.
 func (r *registry) Save() error {
 	r.mu.RLock()
-	all := slices.Collect(maps.Values(r.byID))
+	all := slices.Collect(maps.Values(r.kins))
 	r.mu.RUnlock()
 	var errs []error
-	for _, m := range all {
-		errs = append(errs, r.save(m))
+	for _, k := range all {
+		errs = append(errs, r.save(k))
 	}
 	return errors.Join(errs...)
 }
@@ -29,10 +29,10 @@ type unsaved struct {
 
 // save writes a baseline if it has changed. It works on a copy and without the lock: a large one takes a
 // second, and the lock is what every event needs.
-func (r *registry) save(m *member) error {
+func (r *registry) save(k *kin) error {
 	r.saving.Lock()
 	defer r.saving.Unlock()
-	u := r.takeUnsaved(m)
+	u := r.takeUnsaved(k)
 	if u.profile == nil {
 		return nil
 	}
@@ -48,19 +48,19 @@ func (r *registry) save(m *member) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if err != nil {
-		m.dirty, m.setAside = true, u.setAside
+		k.dirty, k.setAside = true, u.setAside
 		return err
 	}
-	m.version = versionOf(digest)
+	k.version = versionOf(digest)
 	return nil
 }
 
-func (r *registry) takeUnsaved(m *member) (u unsaved) {
+func (r *registry) takeUnsaved(k *kin) (u unsaved) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if m.dirty {
-		u = unsaved{m.subject.Name, m.profile.Clone(), m.setAside}
-		m.dirty, m.setAside = false, false
+	if k.dirty && k.seek == nil {
+		u = unsaved{k.name, k.profile.Clone(), k.setAside}
+		k.dirty, k.setAside = false, false
 	}
 	return u
 }

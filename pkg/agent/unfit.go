@@ -13,7 +13,10 @@ import (
 const unfitRule = "Baseline does not fit"
 
 // leftOut counts entries of baselines that the kernel does not hold, and cgroups, by why.
-type leftOut struct{ full, tooLong, refused, cgroups uint64 }
+type leftOut struct {
+	full, tooLong, refused, cgroups uint64
+	late                            uint64 // containers that had done by then what their baselines do not hold
+}
 
 // fill gives the kernel more entries of a workload's generation in force. A dimension of which something does not
 // get there is audited instead of enforced: what the baseline holds must not be denied, nor the rest be held less.
@@ -49,6 +52,7 @@ func (l leftOut) addTo(lost map[string]uint64) {
 	lost["path_too_long"] += l.tooLong
 	lost["entry_refused"] = l.refused
 	lost["cgroup_left_out"] = l.cgroups
+	lost["container_held_late"] = l.late
 }
 
 // tellUnfit tells of dimensions in which a workload is audited because its baseline is not in the kernel as a whole.

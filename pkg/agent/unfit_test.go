@@ -92,7 +92,7 @@ func TestPromotedBaselineThatDoesNotFit(t *testing.T) {
 	}
 	lost := map[string]uint64{"map_full": 1, "path_too_long": 0}
 	after.LeftOut().addTo(lost)
-	if want := map[string]uint64{"map_full": 3, "path_too_long": 0, "entry_refused": 0, "cgroup_left_out": 0}; !reflect.DeepEqual(lost, want) {
+	if want := map[string]uint64{"map_full": 3, "path_too_long": 0, "entry_refused": 0, "cgroup_left_out": 0, "container_held_late": 0}; !reflect.DeepEqual(lost, want) {
 		t.Errorf("lost: %v", lost)
 	}
 	told, err := alert.Parse(out.Bytes())

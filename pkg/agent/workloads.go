@@ -14,10 +14,12 @@ type WorkloadStatus struct {
 	SPIFFEID    string `json:"spiffe_id"`
 	Mode        string `json:"mode"`
 	Cgroups     int    `json:"cgroups"`
-	Executables int    `json:"executables"`       // in the baseline
-	Entries     int    `json:"entries"`           // in the baseline, of all dimensions
-	Version     string `json:"version,omitempty"` // of the baseline: the first digits of its digest when it was saved last; empty: not computed yet
-	Runs        int    `json:"runs"`              // that the baseline has seen
+	Baseline    string `json:"baseline,omitempty"`   // that it has in common with others; empty: its own
+	Containers  int    `json:"containers,omitempty"` // that run and have it
+	Executables int    `json:"executables"`          // in the baseline
+	Entries     int    `json:"entries"`              // in the baseline, of all dimensions
+	Version     string `json:"version,omitempty"`    // of the baseline: the first digits of its digest when it was saved last; empty: not computed yet
+	Runs        int    `json:"runs"`                 // that the baseline has seen
 	// Held are the dimensions that the mode is about; Softened those of them that are audited although
 	// the mode is enforce, because they are not known as a whole, have used up the budget, or are Unfit: the kernel has
 	// not got all that the baseline holds; Blind those in the baseline that this kernel cannot hold; Recorded those that
@@ -53,6 +55,9 @@ func (r *registry) List() []WorkloadStatus {
 			Blind: names(m.profile.Held() &^ r.reach(m.subject.Mode)), Recorded: names(m.profile.Held() & r.covered() &^ event.AllDimensions), Budget: m.budget.left(r.Now(), r.Budget),
 			Runs: m.profile.Runs(), Protected: r.isProtected(m), Unfit: names(m.unfit),
 			Readiness: m.readinessText(r.Now()),
+		}
+		if m.isCommon() {
+			w.Baseline, w.Containers = m.name, m.running()
 		}
 		if m.unreadable != nil {
 			w.Unreadable = m.unreadable.Error()

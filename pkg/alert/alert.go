@@ -97,6 +97,7 @@ type Detail struct {
 	IdentitySource string     `json:"identity_source,omitempty"` // template, svid, broker
 	Workload       string     `json:"workload,omitempty"`        // pod, container or unit name
 	WorkloadKind   string     `json:"workload_kind,omitempty"`   // container, unit, cgroup, host
+	Baseline       string     `json:"baseline,omitempty"`        // that the workload has in common with others
 	Cgroup         string     `json:"cgroup,omitempty"`
 	Attack         []string   `json:"attack,omitempty"`  // ids of MITRE ATT&CK techniques
 	Action         string     `json:"action,omitempty"`  // that the rule asks for, if it is not just to alert: deny, kill, quarantine, drain, restart, evict

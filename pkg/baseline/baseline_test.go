@@ -278,6 +278,32 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
+// What another did is learnt, its run and its notes of files are not; what does not learn any more tells what it lacks.
+func TestAdopt(t *testing.T) {
+	p, other := New("common", "container", execOnly), New("0123456789ab", "container", execOnly)
+	p.BeginRun()
+	p.Add(binary("/bin/both"), true, noon)
+	other.BeginRun()
+	for _, path := range []string{"/bin/b", "/bin/both"} {
+		other.Add(binary(path), false, noon)
+		other.NoteFile(binary(path), noon)
+	}
+	other.Add(binary("/bin/found"), true, noon)
+	if left := p.Adopt(other); len(left) != 0 || p.Runs() != 1 || p.Partial() != 1 || p.Len() != 3 || p.Workload() != "common" {
+		t.Errorf("left %v:\n%s", left, p.Marshal())
+	}
+	if before := p.NoteFile(binary("/bin/b"), noon); !before.IsZero() {
+		t.Errorf("the file is known: %v", before)
+	}
+	if err := p.Promote(event.Enforce, "test"); err != nil {
+		t.Fatal(err)
+	}
+	other.Add(binary("/bin/c"), false, noon)
+	if left := p.Adopt(other); !slices.Equal(left, []event.Key{binary("/bin/c")}) || p.Len() != 3 {
+		t.Errorf("left %v:\n%s", left, p.Marshal())
+	}
+}
+
 func TestDiffAndMerge(t *testing.T) {
 	a, b := New("w", "unit", execOnly), New("w", "unit", execOnly)
 	a.Add(binary("/bin/a"), true, noon)

@@ -70,6 +70,19 @@ func (p *Profile) Merge(other *Profile) error {
 	return nil
 }
 
+// Adopt adds what one more of the same kind did under a profile of its own, before it was known as such. It lists what found
+// no room; of a profile that does not learn any more, all that it does not allow.
+func (p *Profile) Adopt(other *Profile) (left []event.Key) {
+	for _, k := range other.Keys() {
+		e := *other.entries.get(k)
+		e.changed = 0 // there
+		if done := p.add(k, e, p.learning()); done == Drift || done == Full {
+			left = append(left, k)
+		}
+	}
+	return left
+}
+
 // unknown lists what another profile has and this one does not allow, sorted.
 func (p *Profile) unknown(other *Profile) []event.Key {
 	var keys []event.Key

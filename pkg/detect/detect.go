@@ -35,6 +35,7 @@ type Config struct {
 type Subject struct {
 	Name, Kind, ContainerID, Cgroup string
 	SPIFFEID, IdentitySource        string
+	Baseline                        string // that it has in common with others; empty: its own
 	Mode                            event.Mode
 }
 
@@ -308,7 +309,7 @@ func tags(r *rule.Rule) []string {
 
 func detail(name string, ev *event.Event, verdict event.Verdict, w *Subject, about string) alert.Detail {
 	d := alert.Detail{
-		SPIFFEID: w.SPIFFEID, IdentitySource: w.IdentitySource, Workload: w.Name, WorkloadKind: w.Kind, Cgroup: w.Cgroup,
+		SPIFFEID: w.SPIFFEID, IdentitySource: w.IdentitySource, Workload: w.Name, WorkloadKind: w.Kind, Baseline: w.Baseline, Cgroup: w.Cgroup,
 		Verdict: verdict.String(), Hook: ev.Hook.String(), Mode: w.Mode.String(), Key: about,
 		PID: ev.Tgid, KernelTime: ev.Ktime, Fingerprint: alert.Fingerprint(name, w.Name, about, verdict.String()),
 	}

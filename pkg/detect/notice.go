@@ -61,15 +61,18 @@ type step struct {
 func (d *Detector) steppedDown(at time.Time, ev *event.Event, w *Subject, s step) alert.Alert {
 	at = at.UTC()
 	about := "dimension " + s.dim.String()
-	text := fmt.Sprintf("Enforcement stepped down to audit: %s (dimension=%s workload=%s spiffe_id=%s last=%s)",
-		s.why, s.dim, w.Name, w.SPIFFEID, s.last)
+	who := fmt.Sprintf("workload=%s spiffe_id=%s", w.Name, w.SPIFFEID)
+	if w.Baseline != "" {
+		who += " and all of baseline=" + w.Baseline
+	}
+	text := fmt.Sprintf("Enforcement stepped down to audit: %s (dimension=%s %s last=%s)", s.why, s.dim, who, s.last)
 	d.alerts.Add(1)
 	return alert.Alert{
 		Time: at, Rule: SteppedDownRule, Severity: alert.Critical, Source: InternalSource, Hostname: d.cfg.Hostname,
 		Output: alert.Text(at, alert.Critical, text), Tags: []string{"baseline", "healing"},
 		Fields: map[string]any{"evt.time": at.UnixNano(), "workload.name": w.Name, "plumbline.dimension": s.dim.String(), s.field: s.value},
 		Detail: alert.Detail{
-			SPIFFEID: w.SPIFFEID, IdentitySource: w.IdentitySource, Workload: w.Name, WorkloadKind: w.Kind, Cgroup: w.Cgroup,
+			SPIFFEID: w.SPIFFEID, IdentitySource: w.IdentitySource, Workload: w.Name, WorkloadKind: w.Kind, Baseline: w.Baseline, Cgroup: w.Cgroup,
 			Verdict: event.Audit.String(), Hook: ev.Hook.String(), Mode: w.Mode.String(), Key: about, PID: ev.Tgid, KernelTime: ev.Ktime,
 			Fingerprint: alert.Fingerprint(SteppedDownRule, w.Name, about, at.Truncate(time.Minute).String()),
 		},

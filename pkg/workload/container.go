@@ -12,6 +12,7 @@ import (
 type Info struct {
 	Runtime                string // docker, containerd, cri-o or podman
 	Name                   string
+	Container              string // its name in its pod, where Name is another
 	Image                  string // as it was asked for: docker.io/library/nginx:1.27
 	ImageID                string // without sha256:
 	Pod, Namespace, PodUID string // of Kubernetes
@@ -121,6 +122,7 @@ func readDocker(data []byte, _ string) (Info, bool) {
 	return Info{
 		Runtime: "docker", Name: strings.TrimPrefix(state.Name, "/"), Image: state.Config.Image, ImageID: state.Image,
 		Pod: label["io.kubernetes.pod.name"], Namespace: label["io.kubernetes.pod.namespace"], PodUID: label["io.kubernetes.pod.uid"],
+		Container: label["io.kubernetes.container.name"],
 	}, true
 }
 
@@ -181,7 +183,7 @@ func readStorage(data []byte, id string) (Info, bool) {
 
 // bound cuts and copies the texts: a file is large, and Docker lets users name what they want.
 func (i *Info) bound() {
-	for _, s := range []*string{&i.Name, &i.Image, &i.ImageID, &i.Pod, &i.Namespace, &i.PodUID} {
+	for _, s := range []*string{&i.Name, &i.Container, &i.Image, &i.ImageID, &i.Pod, &i.Namespace, &i.PodUID} {
 		*s = cut(*s)
 	}
 	i.ImageID = strings.TrimPrefix(i.ImageID, "sha256:")

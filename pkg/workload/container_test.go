@@ -9,7 +9,7 @@ import (
 )
 
 const (
-	dockerState = `{"ID":"x","Name":"/shop","Image":"sha256:0123","Config":{"Image":"nginx:1.27","Labels":{"io.kubernetes.pod.name":"p"}}}`
+	dockerState = `{"ID":"x","Name":"/shop","Image":"sha256:0123","Config":{"Image":"nginx:1.27","Labels":{"io.kubernetes.pod.name":"p","io.kubernetes.container.name":"c"}}}`
 	containerd  = `{"annotations":{"io.kubernetes.cri.container-name":"web","io.kubernetes.cri.image-name":"docker.io/library/nginx:1.27","io.kubernetes.cri.sandbox-name":"web-0","io.kubernetes.cri.sandbox-namespace":"shop","io.kubernetes.cri.sandbox-uid":"u-1"}}`
 	crio        = `{"annotations":{"io.kubernetes.container.name":"web","io.kubernetes.cri-o.ImageName":"quay.io/x:2","io.kubernetes.cri-o.ImageRef":"4567","io.kubernetes.pod.name":"web-0","io.kubernetes.pod.namespace":"shop","io.kubernetes.pod.uid":"u-1"}}`
 	nerdctl     = `{"annotations":{"nerdctl/name":"tool"}}`
@@ -30,7 +30,7 @@ func TestContainers(t *testing.T) {
 	}{
 		"docker": {
 			map[string]string{"var/lib/docker/containers/" + id + "/config.v2.json": dockerState, bundle("moby"): docker},
-			Info{Runtime: "docker", Name: "shop", Image: "nginx:1.27", ImageID: "0123", Pod: "p"},
+			Info{Runtime: "docker", Name: "shop", Image: "nginx:1.27", ImageID: "0123", Pod: "p", Container: "c"},
 		},
 		"containerd": {
 			map[string]string{bundle("k8s.io"): containerd},
