@@ -43,6 +43,7 @@ enum operation {
 	OP_SYSCALL = 29,	/* value: whether of a 32-bit program << 16 | number */
 	/* told for rules only: the client's address, and the server's port */
 	OP_ACCEPT = 30,
+	OP_DUP = 31,		/* the address and port of the other end */
 	OP_MAX,
 	/* only in the tables of rules, alias.h, where system calls are not */
 	OP_ABOVE = OP_SYSCALL,
@@ -74,10 +75,17 @@ static __always_inline __u32 dimension_bit(enum operation op)
 		return 1 << DIM_NETWORK;
 	if (op < OP_SYSCALL)
 		return 1 << DIM_PRIVILEGE;
-	if (op == OP_ACCEPT)
+	if (op >= OP_ACCEPT)
 		return 1 << DIM_NETWORK;
 	return 1 << DIM_SYSCALLS;
 }
+
+/* How a descriptor is made of another one. */
+enum dup_call {
+	CALL_DUP = 1,
+	CALL_DUP2 = 2,
+	CALL_DUP3 = 3,
+};
 
 #define PTRACE_KEY_READ 1
 #define PTRACE_KEY_ATTACH 2
@@ -96,11 +104,13 @@ struct access_event {
 	__u8 operation;		/* enum operation */
 	__u8 path_facts;	/* PATH_* */
 	__u8 address[16];	/* IPv4 as ::ffff:a.b.c.d */
-	__u8 local[16];		/* of OP_ACCEPT: the server's, likewise */
+	__u8 local[16];		/* of OP_ACCEPT and OP_DUP: our end's, likewise */
 	char comm[TASK_COMM_LEN];
-	__u32 detail;		/* with DETAIL_TOLD: of OP_READ and OP_WRITE the flags of open(2), of OP_CREATE and chmod the mode; of OP_ACCEPT the client's port, without it */
+	__u32 detail;		/* with DETAIL_TOLD: of OP_READ and OP_WRITE the flags of open(2), of OP_CREATE and chmod the mode; of OP_ACCEPT the client's port, and of OP_DUP the new descriptor, without it */
 	__u16 said_len;
 	__u16 flags;		/* ACCESS_* */
+	enum dup_call call;	/* of OP_DUP */
+	__u32 local_port;	/* of OP_DUP: our end's */
 	char path[2 * PATH_BYTES];	/* and what the caller wrote: the path that it opened, or a symbolic link's target */
 };
 

@@ -596,7 +596,7 @@ __noinline int ask_rules_fact(__u32 number)
 		return 0;
 	pattern = &p->address_pattern;
 	fill_address_pattern(p, 0, p->asked.generation);
-	if (p->op >= OP_SOCKET && p->op != OP_ACCEPT) {
+	if (p->op >= OP_SOCKET && p->op < OP_ACCEPT) {
 		pattern->value = bpf_htonl(pattern->value);
 		add_wish(p, 0, bpf_map_lookup_elem(&rule_facts, pattern));
 		return 0;
@@ -641,6 +641,8 @@ static __always_inline __u32 manner(struct place *p)
 {
 	if (p->op == OP_READ || p->op == OP_WRITE)
 		return p->detail & O_TRUNC;
+	if (p->op == OP_DUP)
+		return p->detail ^ p->access.call << 30;
 	return p->op == OP_ATTRIBUTES ? p->detail : 0;
 }
 

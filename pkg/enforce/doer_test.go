@@ -68,6 +68,8 @@ func perform(name, dir string) int {
 		err = evade(evasion, dir)
 	case actingDeeds()[name] != nil:
 		return actingDeeds()[name](dir)
+	case strings.HasPrefix(name, dupPrefix):
+		err = dupOne(strings.TrimPrefix(name, dupPrefix), dir)
 	case strings.HasPrefix(name, servePrefix):
 		err = serveOne(strings.TrimPrefix(name, servePrefix), port)
 	case name == multipath:

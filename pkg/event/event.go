@@ -203,9 +203,13 @@ type AccessInfo struct {
 	Mode      uint32 // of OpCreate, the type and permissions of what is made; of OpAttributes, what chmod sets
 	Said      string // of OpRead and OpWrite: the path as the caller wrote it; of OpCreate: a symbolic link's target
 
-	// The other end of each, of OpAccept.
-	Local      netip.Addr // the server's address
-	ClientPort uint16
+	// What Key has not of both ends of a socket.
+	Local      netip.Addr // of OpAccept and OpDup: our address
+	ClientPort uint16     // of OpAccept
+	LocalPort  uint16     // of OpDup
+
+	Call       string // of OpDup: dup, dup2 or dup3
+	Descriptor uint32 // of OpDup: the new one
 
 	// Why a rule denies what it does not say.
 	Reached  string // by this name, of what is called Path too, which it denies

@@ -121,7 +121,7 @@ func (g chance) check() string {
 	number := g.pick("0", "1", "2", "65535", "70000", "-1")
 	switch g.IntN(22) {
 	case 0:
-		return "evt.type " + g.pick("= execve", "in (openat, linkat)", "!= connect", "= connect", "in (unlinkat, bind, sendto)", "= accept", "in (accept4, connect)")
+		return "evt.type " + g.pick("= execve", "in (openat, linkat)", "!= connect", "= connect", "in (unlinkat, bind, sendto)", "= accept", "in (accept4, connect)", "= dup2", "in (dup, dup3, connect)")
 	case 1:
 		return onPath + g.pick(" = ", " != ", " startswith ", " endswith ", " contains ", " = ") + `"` + g.path() + `"`
 	case 2:
@@ -202,6 +202,9 @@ func (g chance) event(r *Rule) *Env {
 	}
 	if e.Event.Access.Op == event.OpAccept && g.IntN(5) > 0 {
 		e.Event.Access.Local, e.Event.Access.ClientPort = netip.MustParseAddr(g.pick("10.0.0.1", "::1", "192.0.2.1")), []uint16{1, 2, 65535}[g.IntN(3)]
+	}
+	if e.Event.Access.Op == event.OpDup && g.IntN(5) > 0 {
+		e.Event.Access.Local, e.Event.Access.LocalPort, e.Event.Access.Descriptor = netip.MustParseAddr(g.pick("10.0.0.1", "::1")), []uint16{1, 2, 65535}[g.IntN(3)], uint32(g.IntN(3))
 	}
 	e.Names = g.hosts
 	e.Event.Access.Port = []uint16{0, 1, 2, 65535}[g.IntN(4)]

@@ -96,9 +96,14 @@ type step struct {
 		Address  string `yaml:"address"`
 		Port     uint16 `yaml:"port"`
 		Value    string `yaml:"value"`       // a number, or its name
-		Local    string `yaml:"local"`       // of accept, whose address is the client's: the server's
+		Local    string `yaml:"local"`       // of accept, whose address is the client's, and of dup: ours
 		Client   uint16 `yaml:"client_port"` // of accept
-		Comm     string `yaml:"comm"`        // of the thread; the process's unless given
+
+		Call       string `yaml:"call"`       // of dup: dup, dup2 or dup3
+		Descriptor uint32 `yaml:"descriptor"` // of dup, the new one
+		LocalPort  uint16 `yaml:"local_port"` // of dup, ours
+
+		Comm     string `yaml:"comm"` // of the thread; the process's unless given
 		Unlinked bool   `yaml:"unlinked"`
 		Known    bool   `yaml:"in_baseline"` // the baseline that the workload is compared with holds it
 
@@ -289,11 +294,17 @@ func (t *step) access(ev *event.Event) error {
 
 // ends fills in the ends of a connection beside the key.
 func (t *step) ends(a *event.AccessInfo) (err error) {
-	local := t.Access.Local
-	if a.Op != event.OpAccept && (local != "" || t.Access.Client != 0) {
+	local, call := t.Access.Local, t.Access.Call
+	switch of := t.Access; {
+	case a.Op != event.OpAccept && of.Client != 0 || !a.Op.OnlyTold() && local != "":
 		return fmt.Errorf("%s has no local and client_port", a.Op)
+	case a.Op != event.OpDup && (call != "" || of.Descriptor != 0 || of.LocalPort != 0):
+		return fmt.Errorf("%s has no call, descriptor and local_port", a.Op)
+	case a.Op == event.OpDup && call != "" && call != "dup" && call != "dup2" && call != "dup3":
+		return fmt.Errorf("call: %.40q is not dup, dup2 or dup3", call)
 	}
-	a.ClientPort = t.Access.Client
+	a.ClientPort, a.LocalPort = t.Access.Client, t.Access.LocalPort
+	a.Call, a.Descriptor = call, t.Access.Descriptor
 	if local != "" {
 		a.Local, err = netip.ParseAddr(local)
 	}

@@ -46,6 +46,7 @@ func deeds() map[string]deed {
 		"read":    {none, func(_ int, args []string) error { return open(args[0], unix.O_RDONLY) }},
 		"create":  {none, func(_ int, args []string) error { return open(args[0], unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY) }},
 		"connect": {none, func(_ int, args []string) error { return connect(args) }},
+		"dup":     {none, func(_ int, args []string) error { return dup(args) }},
 		"scan":    {none, func(_ int, args []string) error { return scan(args) }},
 		"address": {none, func(_ int, args []string) error { return addAddress(args[0]) }},
 		"map": {
