@@ -41,6 +41,7 @@ struct {
 #include "runtime.h"
 #include "policy.h"
 #include "protect.h"
+#include "namespace.h"
 
 /*
  * Makes both programs of a hook. on_NAME(hook, arguments...) returns 0 or -EPERM. FUNCTION: of the
@@ -73,6 +74,8 @@ static __always_inline void tell_exec(struct place *p)
 		e->path_facts = 0;
 		e->flags |= EXEC_OTHER_NAME;
 	}
+	if (is_cwd_detached(p->number))
+		e->flags |= EXEC_CWD_DETACHED;
 	e->repeated = p->answer.repeated > 0xffff ? 0xffff : p->answer.repeated;
 	e->header = EVENT_HEADER_BY(p->who, EVENT_EXEC_CHECK, p->answer.verdict, p->hook, &p->subject, EXEC_FIXED_BYTES);
 	e->header.rule_id = p->answer.rule;

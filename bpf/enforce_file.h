@@ -112,6 +112,32 @@ static __always_inline void name_nameless(struct place *p, struct dentry *dentry
 	p->access.path_len = sizeof(unlinked) - 1;
 }
 
+/*
+ * What a file that is opened leads to, beside its path: another process, as its memory does, or a namespace, whose file is
+ * in no tree. Global, as in deed.h.
+ */
+__noinline int look_at_opened(__u32 number)
+{
+	struct place *p = bpf_map_lookup_elem(&places, &number);
+	struct task_struct *task;
+	struct dentry *dentry;
+	struct inode *inode;
+
+	if (!p)
+		return 0;
+	dentry = p->dentry;
+	inode = BPF_CORE_READ(dentry, d_inode);
+	if (p->walk.proc_root) {
+		task = described_task(inode);
+		if (task && is_above(task))
+			p->facts |= property(TRAIT_BY_ANCESTOR);
+		return 0;
+	}
+	if (BPF_CORE_READ(dentry, d_sb, s_magic) == NSFS_MAGIC && is_host_namespace(p->inode))
+		p->facts |= property(TRAIT_HOST_NAMESPACE);
+	return 0;
+}
+
 /* Writes the path of place->dentry. */
 static __always_inline void write_path(struct place *p)
 {
@@ -130,6 +156,8 @@ static __always_inline void write_path(struct place *p)
 		return;
 	p->inode = BPF_CORE_READ(inode, i_ino);
 	p->device = BPF_CORE_READ(inode, i_sb, s_dev);
+	if ((p->op == OP_READ && facts & PATH_DETACHED) || (p->op == OP_WRITE && (facts & PATH_DETACHED || p->walk.proc_root)))
+		look_at_opened(p->number);
 }
 
 static __always_inline void refuse_path(struct place *p)

@@ -9,6 +9,7 @@
 #define EXEC_SCRIPT 2		/* filename names a script that path interprets */
 #define EXEC_UPPER 4		/* the file is in the upper layer of an overlayfs */
 #define EXEC_SOCKET 8		/* standard input and output are Internet sockets */
+#define EXEC_CWD_DETACHED 32	/* the working directory is where the root does not lead to */
 #define EXEC_OTHER_NAME 16	/* as ACCESS_OTHER_NAME; filename says which name was used */
 
 /* Sent up to .args, then args_len bytes of it. */

@@ -121,6 +121,10 @@ struct access_event {
 #define ACCESS_RENAMES 8	/* something that it denies, which would have another name */
 #define ACCESS_REPLACES 16	/* a file that it denies to write, which would be replaced */
 
+/* Of what is read or written, or of OP_PTRACE: */
+#define ACCESS_BY_ANCESTOR 32	/* who does it is above the process that it is about */
+#define ACCESS_HOST_NAMESPACE 64	/* it leads into a namespace of the host's, where who does it is not */
+
 #define DETAIL_TOLD (1U << 31)	/* neither a flag of open(2) nor a part of a mode */
 
 #define ACCESS_FIXED_BYTES __builtin_offsetof(struct access_event, path)

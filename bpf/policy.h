@@ -184,6 +184,7 @@ struct answer {
 #define OWN 0			/* the path */
 #define NAME 1			/* another name of the same thing, alias.h */
 #define TARGET 2		/* the one that it will have */
+#define CWD 3			/* not asked about: where who executes it is */
 #define NAMES 4			/* a power of two, for masks */
 
 struct place {
@@ -211,6 +212,7 @@ struct place {
 	struct dentry *to;	/* of its new name */
 	__u32 uses;		/* 1 << enum operation, as what else its new name, or that it is replaced, counts: alias.h */
 	__u8 is_replaced;	/* 1: it gets no new name, something else gets its */
+	__u64 facts;		/* properties of what is done that the hook has found out, of other than executions */
 	struct linux_binprm *bprm;	/* of an execution */
 	struct file *file;
 	struct task_struct *task;	/* who does it: the current one, but for HOOK_FANOTIFY */
@@ -310,6 +312,7 @@ static __always_inline struct place *begin_question(struct subject *s, enum oper
 	p->dentry = NULL;
 	p->mount = NULL;
 	p->uses = 0;
+	p->facts = 0;
 	return p;
 }
 
@@ -554,6 +557,30 @@ __noinline int write_name(__u32 number, __u32 which)
 	return facts;
 }
 
+/* Whether who executes something is where his root does not lead to. Global, as in deed.h. */
+__noinline int is_cwd_detached(__u32 number)
+{
+	struct place *p = bpf_map_lookup_elem(&places, &number);
+	struct task_struct *task;
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+	struct fs_struct *fs;
+	int facts;
+
+	if (!p)
+		return 0;
+	task = p->task;
+	fs = BPF_CORE_READ(task, fs);
+	dentry = p->dentry;
+	mnt = p->mnt;
+	p->dentry = BPF_CORE_READ(fs, pwd.dentry);
+	p->mnt = BPF_CORE_READ(fs, pwd.mnt);
+	facts = write_name(number, CWD);
+	p->dentry = dentry;
+	p->mnt = mnt;
+	return facts & PATH_DETACHED;
+}
+
 /*
  * What they wish of an operation on a path: by it, or the longest prefix of it that is wished for; and by its end.
  * Returns whether any may deny it. Global, as in deed.h.
@@ -796,6 +823,10 @@ __noinline int tell_access(__u32 number)
 	e->operation = p->op;
 	e->repeated = p->answer.repeated;
 	e->flags = (p->answer.in_baseline ? ACCESS_KNOWN : 0) | (p->answer.set_up ? ACCESS_SET_UP : 0) | p->answer.why;
+	if (p->facts & property(TRAIT_BY_ANCESTOR))
+		e->flags |= ACCESS_BY_ANCESTOR;
+	if (p->facts & property(TRAIT_HOST_NAMESPACE))
+		e->flags |= ACCESS_HOST_NAMESPACE;
 	read_capabilities(&e->capabilities, task);
 	bpf_core_read_str(e->comm, sizeof(e->comm), &task->comm);
 	if (bpf_ringbuf_output(&events, e, bytes, BPF_RB_FORCE_WAKEUP))

@@ -68,6 +68,8 @@ const (
 	accessOtherName = 4
 	accessRenames   = 8
 	accessReplaces  = 16
+	accessAncestor  = 32
+	accessHost      = 64
 )
 
 func decodeAccess(raw []byte, ev *event.Event) error {
@@ -85,6 +87,7 @@ func decodeAccess(raw []byte, ev *event.Event) error {
 		Start: r.StartTicks, Inode: r.Inode, Device: r.Device, Repeated: r.Repeated,
 		Partial: r.PathFacts&pathTruncated != 0, Unlinked: r.PathFacts&pathUnlinked != 0, Detached: r.PathFacts&pathDetached != 0,
 		Known: r.Flags&accessKnown != 0, SetUp: r.Flags&accessSetUp != 0, Renames: r.Flags&accessRenames != 0, Replaces: r.Flags&accessReplaces != 0,
+		ByAncestor: r.Flags&accessAncestor != 0, HostNamespace: r.Flags&accessHost != 0,
 		Capabilities: event.Capabilities{Permitted: r.Permitted, Effective: r.Effective, Inheritable: r.Inheritable, Known: true},
 	}
 	switch {

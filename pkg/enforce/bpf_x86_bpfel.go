@@ -224,7 +224,10 @@ const (
 	bpfTraitTRAIT_EXEC_SOCKET      bpfTrait = 10
 	bpfTraitTRAIT_OUTSIDE_BASELINE bpfTrait = 11
 	bpfTraitTRAIT_IN_BASELINE      bpfTrait = 12
-	bpfTraitTRAIT_MAX              bpfTrait = 13
+	bpfTraitTRAIT_EXEC_CWD         bpfTrait = 13
+	bpfTraitTRAIT_BY_ANCESTOR      bpfTrait = 14
+	bpfTraitTRAIT_HOST_NAMESPACE   bpfTrait = 15
+	bpfTraitTRAIT_MAX              bpfTrait = 16
 )
 
 type bpfWish struct {

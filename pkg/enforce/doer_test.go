@@ -66,6 +66,8 @@ func perform(name, dir string) int {
 		err = doLoad(dir)
 	case evades:
 		err = evade(evasion, dir)
+	case standingDeeds()[name] != nil:
+		err = standingDeeds()[name](dir)
 	case actingDeeds()[name] != nil:
 		return actingDeeds()[name](dir)
 	case strings.HasPrefix(name, dupPrefix):

@@ -156,27 +156,28 @@ type ForkInfo struct {
 
 // ExecInfo describes a new image, or the attempt to load one.
 type ExecInfo struct {
-	PPID      uint32
-	Start     uint64 // clock ticks since boot
-	UID       uint32
-	Inode     uint64
-	Device    uint32
-	Changed   uint64 // of the file, by content, attributes or name: its ctime, nanoseconds since 1970
-	Modified  uint64 // of the file, by content: its mtime, nanoseconds since 1970
-	Path      string // resolved, as seen from the process's root
-	Filename  string // as the caller wrote it
-	Args      string // NUL bytes replaced by spaces
-	Cwd       string
-	Comm      string // before the exec for ExecCheck, after it for Exec
-	Truncated bool   // path, args or cwd were longer than the record
-	Partial   bool   // Path is not complete: it is longer or deeper than the kernel side follows
-	Unlinked  bool   // the file had no name any more (deleted or memfd)
-	Detached  bool   // the path does not lead to the process's root
-	Script    bool   // Filename is a script that Path interprets
-	Upper     bool   // the file is in the upper layer of an overlayfs
-	StdioInet bool   // standard input and output are sockets of IPv4 or IPv6
-	OtherName bool   // of ExecCheck: a rule denies Path, by which the file was not reached; Filename says how it was
-	Repeated  uint16 // ExecCheck: equal ones that were not reported since the last report; at most 65535
+	PPID        uint32
+	Start       uint64 // clock ticks since boot
+	UID         uint32
+	Inode       uint64
+	Device      uint32
+	Changed     uint64 // of the file, by content, attributes or name: its ctime, nanoseconds since 1970
+	Modified    uint64 // of the file, by content: its mtime, nanoseconds since 1970
+	Path        string // resolved, as seen from the process's root
+	Filename    string // as the caller wrote it
+	Args        string // NUL bytes replaced by spaces
+	Cwd         string
+	Comm        string // before the exec for ExecCheck, after it for Exec
+	Truncated   bool   // path, args or cwd were longer than the record
+	Partial     bool   // Path is not complete: it is longer or deeper than the kernel side follows
+	Unlinked    bool   // the file had no name any more (deleted or memfd)
+	Detached    bool   // the path does not lead to the process's root
+	Script      bool   // Filename is a script that Path interprets
+	Upper       bool   // the file is in the upper layer of an overlayfs
+	CwdDetached bool   // Cwd does not lead to the process's root
+	StdioInet   bool   // standard input and output are sockets of IPv4 or IPv6
+	OtherName   bool   // of ExecCheck: a rule denies Path, by which the file was not reached; Filename says how it was
+	Repeated    uint16 // ExecCheck: equal ones that were not reported since the last report; at most 65535
 
 	Membership
 	Capabilities Capabilities // for ExecCheck, before the exec
@@ -195,6 +196,9 @@ type AccessInfo struct {
 	Known    bool   // the baseline that the workload is compared with holds it
 	SetUp    bool   // not of the unit but of init, before the unit's program runs: nothing to learn
 	Comm     string
+
+	ByAncestor    bool // of OpPtrace, and of OpWrite below /proc/PID: who does it is above the process that it is about
+	HostNamespace bool // of OpRead, OpWrite and OpPtrace: it leads into a namespace of the host's, where who does it is not
 
 	Capabilities Capabilities // of the thread, at the operation
 

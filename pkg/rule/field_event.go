@@ -30,7 +30,10 @@ func eventFields() []field {
 	}
 	rawres := number("evt.rawres", results(), rawResult)
 	rawres.vague = true
+	traced := opsOf(event.OpPtrace, event.OpWrite)
 	fields := []field{
+		flag("evt.by_ancestor", traced, func(e *Env) bool { return e.Event.Access.ByAncestor }),
+		flag("evt.is_host_namespace", traced|opsOf(event.OpRead), func(e *Env) bool { return e.Event.Access.HostNamespace }),
 		verdict, flag("evt.in_baseline", kindsOf(event.Access)&^onlyTold(), func(e *Env) bool { return e.Event.Access.Known }), hook, operation, written(text("evt.value", opsWhere(event.Operation.OnNumber), operationValue))[0],
 		text("evt.path", opsWhere(event.Operation.OnPath)&kindsOf(event.Access), func(e *Env) string { return e.Event.Access.Path }),
 		text("evt.key", kindsOf(event.Access), func(e *Env) string { return e.Event.Access.Key.String() }),

@@ -170,7 +170,7 @@ func (g chance) actor() string {
 	case 0:
 		return "evt.verdict " + g.pick("in (audit, deny)", "= allow", "!= allow", "= deny", "in (allow, audit, deny)", "in ()", "!= deny")
 	case 1:
-		return g.pick("proc.is_exe_from_memfd", "proc.is_exe_unlinked", "proc.is_exe_detached", "proc.is_exe_upper_layer", "proc.stdio_inet", "evt.in_baseline") +
+		return g.pick("proc.is_exe_from_memfd", "proc.is_exe_unlinked", "proc.is_exe_detached", "proc.is_exe_upper_layer", "proc.stdio_inet", "evt.in_baseline", "proc.is_cwd_detached", "evt.by_ancestor", "evt.is_host_namespace") +
 			g.pick(" = true", " = false", " != true", " in (true, false)", " = anyof (true)")
 	}
 	return named + g.pick(" in ", " in ", " in ", " = anyof ", " = oneof ", " startswith anyof ", " != anyof ") + g.names()
@@ -229,7 +229,8 @@ func (g chance) actorOf(ev *event.Event) {
 	ev.Access.Comm = g.pick("sh", "nginx", "b", "twenty-letters-")
 	x := &ev.Exec
 	x.Comm, x.Unlinked, x.Detached = g.pick("sh", "nginx", "b"), g.IntN(2) == 0, g.IntN(2) == 0
-	x.Upper, x.StdioInet = g.IntN(2) == 0, g.IntN(2) == 0
+	x.Upper, x.StdioInet, x.CwdDetached = g.IntN(2) == 0, g.IntN(2) == 0, g.IntN(2) == 0
+	ev.Access.ByAncestor, ev.Access.HostNamespace = g.IntN(2) == 0, g.IntN(2) == 0
 	if g.IntN(3) == 0 {
 		x.Path = g.program()
 	}

@@ -72,7 +72,8 @@ type step struct {
 		Upper    bool   `yaml:"upper"`
 		TTY      uint32 `yaml:"tty"` // device number, 0: none
 
-		StdioInet bool `yaml:"stdio_inet"` // standard input and output are sockets of IPv4 or IPv6
+		CwdDetached bool `yaml:"cwd_detached"` // cwd does not lead to the process's root
+		StdioInet   bool `yaml:"stdio_inet"`   // standard input and output are sockets of IPv4 or IPv6
 	} `yaml:"exec"`
 	Handshake struct {
 		Library      string    `yaml:"library"`
@@ -106,6 +107,9 @@ type step struct {
 		Comm     string `yaml:"comm"` // of the thread; the process's unless given
 		Unlinked bool   `yaml:"unlinked"`
 		Known    bool   `yaml:"in_baseline"` // the baseline that the workload is compared with holds it
+
+		ByAncestor    bool `yaml:"by_ancestor"`    // of ptrace and write: who does it is above the process that it is about
+		HostNamespace bool `yaml:"host_namespace"` // of read, write and ptrace: it leads into one of the host's
 
 		Flags *uint32 `yaml:"flags"` // of read and write: of open(2), as x86 numbers them
 		Mode  *uint32 `yaml:"mode"`  // of create: type and permissions; of attributes: what chmod sets
@@ -235,7 +239,7 @@ func (t *step) event() (ev event.Event, err error) {
 	}
 	ev.Exec = event.ExecInfo{
 		Path: x.Path, Filename: x.Filename, Args: x.Args, Cwd: x.Cwd, Comm: x.Comm, UID: x.UID,
-		Unlinked: x.Unlinked, Detached: x.Detached, Script: x.Script, Upper: x.Upper, StdioInet: x.StdioInet,
+		Unlinked: x.Unlinked, Detached: x.Detached, Script: x.Script, Upper: x.Upper, StdioInet: x.StdioInet, CwdDetached: x.CwdDetached,
 		Membership: event.Membership{VPID: 4711, Group: 4711, Session: 4711, TTY: x.TTY},
 	}
 	ev.Handshake = event.HandshakeInfo{
@@ -288,7 +292,7 @@ func (t *step) access(ev *event.Event) error {
 	if a.Value != "" {
 		key.Value, errs[3] = event.ParseValue(key.Op, a.Value)
 	}
-	ev.Access = event.AccessInfo{Key: key, Comm: cmp.Or(a.Comm, t.Process.Comm), Unlinked: a.Unlinked, Known: a.Known, Said: a.Said}
+	ev.Access = event.AccessInfo{Key: key, Comm: cmp.Or(a.Comm, t.Process.Comm), Unlinked: a.Unlinked, Known: a.Known, Said: a.Said, ByAncestor: a.ByAncestor, HostNamespace: a.HostNamespace}
 	return errors.Join(append(errs[:], t.detail(&ev.Access), t.ends(&ev.Access))...)
 }
 
