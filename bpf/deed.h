@@ -128,8 +128,6 @@ __noinline int look_at_execution(__u32 number)
 		d->properties |= property(TRAIT_EXEC_UPPER);
 	if (talks_to_internet(p->task))
 		d->properties |= property(TRAIT_EXEC_SOCKET);
-	if (is_cwd_detached(number))
-		d->properties |= property(TRAIT_EXEC_CWD);
 	d->execution = d->properties;
 	return 0;
 }

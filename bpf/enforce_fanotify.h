@@ -45,7 +45,7 @@ static __always_inline bool is_refused(struct place *p)
 		return true;
 	p->name_len[OWN] = p->access.path_len;
 	ask_rules_path(p->number, OWN, p->op);
-	look_at_execution(p->number);
+	look_at_executed(p);
 	obey(p);
 	begin_key(p);		/* as in look_at_baseline */
 	return !p->answer.rule;

@@ -557,6 +557,14 @@ __noinline int write_name(__u32 number, __u32 which)
 	return facts;
 }
 
+/* Whether all that is in the root's mount is below the root: it is that of a file system. */
+static __always_inline bool holds_all(struct path *root)
+{
+	struct dentry *dentry = BPF_CORE_READ(root, dentry);
+
+	return dentry == BPF_CORE_READ(root, mnt, mnt_root) && dentry == BPF_CORE_READ(dentry, d_sb, s_root);
+}
+
 /* Whether who executes something is where his root does not lead to. Global, as in deed.h. */
 __noinline int is_cwd_detached(__u32 number)
 {
@@ -573,6 +581,8 @@ __noinline int is_cwd_detached(__u32 number)
 	fs = BPF_CORE_READ(task, fs);
 	dentry = p->dentry;
 	mnt = p->mnt;
+	if (BPF_CORE_READ(fs, pwd.mnt) == BPF_CORE_READ(fs, root.mnt) && holds_all(&fs->root))
+		return 0;	/* most of all */
 	p->dentry = BPF_CORE_READ(fs, pwd.dentry);
 	p->mnt = BPF_CORE_READ(fs, pwd.mnt);
 	facts = write_name(number, CWD);
@@ -744,6 +754,14 @@ static __always_inline bool is_ruled(struct place *p, __u64 asking)
 	return asking & rule_bit(p->op) && p->subject.workload.id;
 }
 
+/* Finds the properties of an execution. The walk to the root from one call deeper would have no room on the stack. */
+static __always_inline void look_at_executed(struct place *p)
+{
+	look_at_execution(p->number);
+	if (is_cwd_detached(p->number))
+		p->deed.execution |= property(TRAIT_EXEC_CWD);
+}
+
 /* Decides about an operation on a path, which stands in place->path; execution: a constant, whether it is one. */
 static __always_inline void decide_path(struct place *p, bool execution)
 {
@@ -762,7 +780,7 @@ static __always_inline void decide_path(struct place *p, bool execution)
 				remember_wish(p, entry);
 		}
 		if (execution && p->subject.workload.flags & WORKLOAD_PROTECTED)
-			look_at_execution(p->number);
+			look_at_executed(p);
 		obey(p);
 		obey_by_names(p->number);
 		begin_key(p);	/* as in look_at_baseline */
