@@ -9,9 +9,9 @@
  */
 
 /* Bits of the variable "rules", beside those of operations: some rule denies something by a path. */
-#define RULES_DENY_PATHS (1U << 31)
+#define RULES_DENY_PATHS (1U << OP_UNSPEC)
 
-_Static_assert(OP_MAX <= 31, "operations have a bit each, and there is one more");
+_Static_assert(OP_MAX <= 32, "operations have a bit each, and that of none is one more");
 
 /*
  * What is done to a file and not to its name. The same counts of a directory, whose name begins like those of the files

@@ -11,8 +11,9 @@
 
 #define ANCESTORS 16		/* of them names are asked about */
 
-/* The properties of an execution that do not hang on what a rule asks about it. */
-#define AT_ONCE (property(TRAIT_EXEC_MEMORY) | property(TRAIT_EXEC_UNLINKED) | property(TRAIT_EXEC_DETACHED))
+/* The properties that are known without a look at who acts. */
+#define AT_ONCE (property(TRAIT_EXEC_MEMORY) | property(TRAIT_EXEC_UNLINKED) | property(TRAIT_EXEC_DETACHED) |	\
+		 property(TRAIT_BY_ANCESTOR) | property(TRAIT_HOST_NAMESPACE))
 
 static __always_inline __u64 properties_of_path(struct place *p)
 {
@@ -30,14 +31,14 @@ static __always_inline __u64 properties_of_path(struct place *p)
 }
 
 /* What an execution is asked about as such, and what its actor is called by then: look_at_execution(). */
-#define EXECUTION_TRAITS (1 << TRAIT_ACTOR_NAME | 1 << TRAIT_EXEC_UPPER | 1 << TRAIT_EXEC_SOCKET)
+#define EXECUTION_TRAITS (1 << TRAIT_ACTOR_NAME | 1 << TRAIT_EXEC_UPPER | 1 << TRAIT_EXEC_SOCKET | 1 << TRAIT_EXEC_CWD)
 
 static __always_inline void begin_deed(struct place *p)
 {
 	struct deed *d = &p->deed;
 
 	d->asked = p->op == OP_EXEC ? EXECUTION_TRAITS : 0;
-	d->properties = p->op == OP_EXEC ? d->execution : 0;
+	d->properties = p->op == OP_EXEC ? d->execution : p->facts;
 	d->denials.generation = p->asked.generation;
 	d->name.generation = p->asked.generation;
 }

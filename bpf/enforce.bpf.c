@@ -11,6 +11,7 @@
  *  - cgroup/connect and its like: network only, beside any of the others;
  *  - tp_btf/sys_enter: system calls, which are learnt only, beside any of the others;
  *  - fentry/security_sock_graft: connections that a server takes, which are told for rules only;
+ *  - fexit of dup and its like: descriptors of sockets, likewise;
  *  - fentry/cgroup_attach_task and tracepoints: nothing is decided there, runtimes are known by them (runtime.h).
  *
  * An LSM program is not called if one before it denied, so that none looks at the value so far.
@@ -40,6 +41,7 @@ struct {
 #include "runtime.h"
 #include "policy.h"
 #include "protect.h"
+#include "namespace.h"
 
 /*
  * Makes both programs of a hook. on_NAME(hook, arguments...) returns 0 or -EPERM. FUNCTION: of the
@@ -72,6 +74,8 @@ static __always_inline void tell_exec(struct place *p)
 		e->path_facts = 0;
 		e->flags |= EXEC_OTHER_NAME;
 	}
+	if (is_cwd_detached(p->number))
+		e->flags |= EXEC_CWD_DETACHED;
 	e->repeated = p->answer.repeated > 0xffff ? 0xffff : p->answer.repeated;
 	e->header = EVENT_HEADER_BY(p->who, EVENT_EXEC_CHECK, p->answer.verdict, p->hook, &p->subject, EXEC_FIXED_BYTES);
 	e->header.rule_id = p->answer.rule;
@@ -181,5 +185,6 @@ int BPF_PROG(signal_sched_process_exec, struct task_struct *task, int old_pid, s
 #include "enforce_privilege.h"
 #include "enforce_syscall.h"
 #include "enforce_accept.h"
+#include "enforce_dup.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

@@ -9,6 +9,18 @@
  * before there is a client.
  */
 
+/* The ends of a socket of the Internet: the other one's address for the key, and ours beside it. */
+static __always_inline void put_ends(struct place *p, struct sock *sk, __u16 family)
+{
+	if (family == AF_INET) {
+		put_mapped(p->fact.address, BPF_CORE_READ(sk, __sk_common.skc_daddr));
+		put_mapped(p->access.local, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
+		return;
+	}
+	bpf_core_read(p->fact.address, 16, &sk->__sk_common.skc_v6_daddr);
+	bpf_core_read(p->access.local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+}
+
 SEC("fentry/security_sock_graft")
 int BPF_PROG(accept_sock_graft, struct sock *sk)
 {
@@ -29,13 +41,7 @@ int BPF_PROG(accept_sock_graft, struct sock *sk)
 	p->held = 0;
 	p->detail = bpf_ntohs(BPF_CORE_READ(sk, __sk_common.skc_dport));
 	p->fact.value = protocol_and_port(protocol, BPF_CORE_READ(sk, __sk_common.skc_num));
-	if (family == AF_INET) {
-		put_mapped(p->fact.address, BPF_CORE_READ(sk, __sk_common.skc_daddr));
-		put_mapped(p->access.local, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
-	} else {
-		bpf_core_read(p->fact.address, 16, &sk->__sk_common.skc_v6_daddr);
-		bpf_core_read(p->access.local, 16, &sk->__sk_common.skc_v6_rcv_saddr);
-	}
+	put_ends(p, sk, family);
 	check_fact(p->number);
 	return 0;
 }

@@ -25,19 +25,6 @@ static __always_inline struct file *described_file(__u64 descriptor)
 	return file;
 }
 
-/* The task of a directory /proc/TID; NULL if it has ended. */
-static __always_inline struct task_struct *described_task(__u64 descriptor)
-{
-	struct file *file = described_file(descriptor);
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
-	struct proc_inode *proc = (void *)inode - bpf_core_field_offset(struct proc_inode, vfs_inode);
-	struct hlist_node *link = BPF_CORE_READ(proc, pid, tasks[PIDTYPE_PID].first);
-
-	if (!link)
-		return NULL;
-	return (void *)link - bpf_core_field_offset(struct task_struct, pid_links);
-}
-
 /* Whether its baseline denies now what it does not hold. */
 static __always_inline bool is_strict(struct subject *s)
 {
@@ -58,7 +45,7 @@ static __always_inline bool is_refused(struct place *p)
 		return true;
 	p->name_len[OWN] = p->access.path_len;
 	ask_rules_path(p->number, OWN, p->op);
-	look_at_execution(p->number);
+	look_at_executed(p);
 	obey(p);
 	begin_key(p);		/* as in look_at_baseline */
 	return !p->answer.rule;
@@ -93,7 +80,8 @@ static __always_inline int tell_refusal(struct place *p)
 SEC("raw_tp")
 int BPF_PROG(fanotify_open_exec, __u64 file, __u64 process, __u64 tells)
 {
-	struct task_struct *task = described_task(process);
+	struct file *directory = described_file(process);	/* /proc/TID */
+	struct task_struct *task = described_task(BPF_CORE_READ(directory, f_inode));
 	struct subject subject;
 	struct place *p;
 	int answer;

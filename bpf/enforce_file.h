@@ -176,6 +176,7 @@ struct object {
 	struct dentry *to;
 	const char *said;
 	__u32 uses;
+	__u64 facts;
 	bool is_new;
 	bool is_replaced;
 };
@@ -195,6 +196,7 @@ static __always_inline int ask_guarded(struct subject *s, __u8 hook, const struc
 	p->is_replaced = o->is_replaced;
 	p->detail = o->detail;
 	p->said = o->said;
+	p->facts = o->facts;
 	p->guarded = guarded;
 	return check_path(p->number);
 }
@@ -244,12 +246,31 @@ static __always_inline bool has_one_name(struct inode *inode)
 	return BPF_CORE_READ(inode, i_nlink) == 1;
 }
 
+/*
+ * What a file that is opened leads to, beside its path: a namespace, or another process, as its memory does. Properties,
+ * for place->facts. Global, as in deed.h.
+ */
+__noinline int look_at_opened(__u64 address, __u32 uses)
+{
+	struct dentry *dentry = (void *)address;
+	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
+	unsigned long magic = BPF_CORE_READ(dentry, d_sb, s_magic);
+	struct task_struct *task;
+
+	if (magic == NSFS_MAGIC && is_host_namespace(BPF_CORE_READ(inode, i_ino)))
+		return property(TRAIT_HOST_NAMESPACE);
+	if (magic != PROC_SUPER_MAGIC || !(uses & KNOWN_WRITE))
+		return 0;
+	task = described_task(inode);
+	return task && is_above(task) ? property(TRAIT_BY_ANCESTOR) : 0;
+}
+
 /* 0 or -EPERM. *all_known: so that the inode may remember it. */
 static __always_inline int check_file(struct subject *s, struct file *file, __u64 uses, __u8 hook, __u8 *all_known)
 {
-	__u32 detail = BPF_CORE_READ(file, f_flags) | DETAIL_TOLD;
 	struct dentry *dentry = BPF_CORE_READ(file, f_path.dentry);
 	struct vfsmount *mnt = BPF_CORE_READ(file, f_path.mnt);
+	struct object o = { .detail = BPF_CORE_READ(file, f_flags) | DETAIL_TOLD };
 	int verdict = VERDICT_ALLOW, known = VERDICT_KNOWN;
 	bool layer = is_layer(mnt);
 
@@ -264,16 +285,23 @@ static __always_inline int check_file(struct subject *s, struct file *file, __u6
 			mnt = BPF_CORE_READ(backing, user_path.mnt);
 		}
 	}
+	o.dentry = dentry;
+	o.mnt = mnt;
+	if (uses & KNOWN_OPEN)
+		o.facts = look_at_opened((__u64)dentry, uses);
 	if (uses & KNOWN_READ) {
-		verdict = ask_path(s, hook, OP_READ, dentry, mnt, detail);
+		o.op = OP_READ;
+		verdict = ask_guarded(s, hook, &o, false);
 		known &= verdict;
 	}
 	if (!is_denied(verdict, s) && uses & KNOWN_WRITE) {
-		verdict = ask_path(s, hook, OP_WRITE, dentry, mnt, detail);
+		o.op = OP_WRITE;
+		verdict = ask_guarded(s, hook, &o, false);
 		known &= verdict;
 	}
 	if (!is_denied(verdict, s) && uses & KNOWN_LIBRARY) {
-		verdict = ask_path(s, hook, OP_LIBRARY, dentry, mnt, detail);
+		o.op = OP_LIBRARY;
+		verdict = ask_guarded(s, hook, &o, false);
 		known &= verdict;
 	}
 	/* A layer's mount does not say by which path the file is reached. */

@@ -5,6 +5,7 @@
 
 #define CAP_OPT_NOAUDIT 2	/* include/linux/security.h: a look, not a use */
 #define PTRACE_MODE_ATTACH 2	/* include/linux/ptrace.h */
+#define PTRACE_MODE_REALCREDS 0x10
 #define CLONE_INTO_CGROUP 0x200000000ULL	/* include/uapi/linux/sched.h */
 
 /* Called last, after the capability was found to be there. */
@@ -49,18 +50,58 @@ static __always_inline int protect_agent(__u8 hook, enum operation op, __u32 val
 	return -EPERM;
 }
 
+/*
+ * What there is to know of access to a process. Of what asks for it to look only, setns(2) with the process's descriptor
+ * does so with the rights that it acts with; files of /proc do not.
+ */
+static __always_inline __u64 look_at_traced(struct task_struct *task, unsigned int mode)
+{
+	__u64 facts = 0;
+
+	if (is_above(task))
+		facts |= property(TRAIT_BY_ANCESTOR);
+	if (!(mode & PTRACE_MODE_ATTACH) && mode & PTRACE_MODE_REALCREDS && is_host_side(task))
+		facts |= property(TRAIT_HOST_NAMESPACE);
+	return facts;
+}
+
+/* As check_number. */
+static __always_inline int check_access(__u8 hook, struct task_struct *task, unsigned int mode, __u32 value)
+{
+	struct subject subject;
+	struct place *p;
+
+	if (!current_subject(&subject) || !is_asked(&subject, OP_PTRACE))
+		return 0;	/* allow: out of scope, the agent, or not ours to hold */
+	p = begin_fact(&subject, OP_PTRACE, hook);
+	if (!p)
+		return result(VERDICT_UNPROVEN, &subject);
+	p->facts = look_at_traced(task, mode);
+	return end_fact(p, value, &subject);
+}
+
 static __always_inline int on_ptrace_access_check(__u8 hook, struct task_struct *child, unsigned int mode)
 {
 	__u32 use = mode & PTRACE_MODE_ATTACH ? PTRACE_KEY_ATTACH : PTRACE_KEY_READ;
 
 	if (attacks_agent(child))
 		return protect_agent(hook, OP_PTRACE, use | PTRACE_KEY_OTHER);
-	return check_number(hook, OP_PTRACE, use | stranger(child));
+	return check_access(hook, child, mode, use | stranger(child));
 }
 
+/* The parent will be the one who traces. */
 static __always_inline int on_ptrace_traceme(__u8 hook, struct task_struct *parent)
 {
-	return check_number(hook, OP_PTRACE, PTRACE_KEY_ATTACH | stranger(parent));
+	struct subject subject;
+	struct place *p;
+
+	if (!current_subject(&subject) || !is_asked(&subject, OP_PTRACE))
+		return 0;	/* allow: out of scope, the agent, or not ours to hold */
+	p = begin_fact(&subject, OP_PTRACE, hook);
+	if (!p)
+		return result(VERDICT_UNPROVEN, &subject);
+	p->facts = property(TRAIT_BY_ANCESTOR);
+	return end_fact(p, PTRACE_KEY_ATTACH | stranger(parent), &subject);
 }
 
 ENFORCE(ptrace_access_check, ARGS(child, mode), struct task_struct *child, unsigned int mode)

@@ -9,6 +9,7 @@
 #define EXEC_SCRIPT 2		/* filename names a script that path interprets */
 #define EXEC_UPPER 4		/* the file is in the upper layer of an overlayfs */
 #define EXEC_SOCKET 8		/* standard input and output are Internet sockets */
+#define EXEC_CWD_DETACHED 32	/* the working directory is where the root does not lead to */
 #define EXEC_OTHER_NAME 16	/* as ACCESS_OTHER_NAME; filename says which name was used */
 
 /* Sent up to .args, then args_len bytes of it. */
@@ -92,20 +93,30 @@ static __always_inline bool is_upper(struct inode *inode)
 
 #define SOCKFS_MAGIC 0x534f434b	/* include/uapi/linux/magic.h */
 
+/* The socket that a file is; NULL: it is none. */
+static __always_inline struct sock *socket_of(struct file *file)
+{
+	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct socket *socket;
+
+	if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFSOCK || BPF_CORE_READ(inode, i_sb, s_magic) != SOCKFS_MAGIC)
+		return NULL;
+	socket = BPF_CORE_READ(file, private_data);
+	return BPF_CORE_READ(socket, sk);
+}
+
 /* Whether a descriptor is an Internet socket; here its file stands. */
 static __always_inline bool is_internet(struct file **descriptor)
 {
 	struct file *file = NULL;
-	struct inode *inode;
-	struct socket *socket;
+	struct sock *sk;
 	__u16 family;
 
 	bpf_probe_read_kernel(&file, sizeof(file), descriptor);
-	inode = BPF_CORE_READ(file, f_inode);
-	if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFSOCK || BPF_CORE_READ(inode, i_sb, s_magic) != SOCKFS_MAGIC)
+	sk = socket_of(file);
+	if (!sk)
 		return false;
-	socket = BPF_CORE_READ(file, private_data);
-	family = BPF_CORE_READ(socket, sk, __sk_common.skc_family);
+	family = BPF_CORE_READ(sk, __sk_common.skc_family);
 	return family == AF_INET || family == AF_INET6;
 }
 

@@ -111,8 +111,41 @@ struct cgroup {
 	struct cgroup_root *root;
 };
 
+struct ns_common {
+	unsigned int inum;	/* also the inode's number, by which it is opened */
+};
+
+struct uts_namespace {
+	struct ns_common ns;
+};
+
+struct ipc_namespace {
+	struct ns_common ns;
+};
+
+struct mnt_namespace {
+	struct ns_common ns;
+};
+
+struct net {
+	struct ns_common ns;
+};
+
+struct cgroup_namespace {
+	struct ns_common ns;
+};
+
+struct user_namespace {
+	struct ns_common ns;
+};
+
 struct nsproxy {
+	struct uts_namespace *uts_ns;
+	struct ipc_namespace *ipc_ns;
 	struct mnt_namespace *mnt_ns;
+	struct pid_namespace *pid_ns_for_children;
+	struct net *net_ns;
+	struct cgroup_namespace *cgroup_ns;
 };
 
 struct css_set {
@@ -271,6 +304,7 @@ struct vm_area_struct {
 
 struct pid_namespace {
 	struct task_struct *child_reaper;	/* the first process in it */
+	struct ns_common ns;
 };
 
 struct upid {
@@ -365,6 +399,7 @@ struct cred {
 	kuid_t uid;
 	kgid_t gid;
 	kuid_t euid;
+	struct user_namespace *user_ns;
 	struct capability_set cap_inheritable;	/* permitted and effective stand behind it */
 };
 

@@ -43,6 +43,7 @@ enum operation {
 	OP_SYSCALL = 29,	/* value: whether of a 32-bit program << 16 | number */
 	/* told for rules only: the client's address, and the server's port */
 	OP_ACCEPT = 30,
+	OP_DUP = 31,		/* the address and port of the other end */
 	OP_MAX,
 	/* only in the tables of rules, alias.h, where system calls are not */
 	OP_ABOVE = OP_SYSCALL,
@@ -74,10 +75,17 @@ static __always_inline __u32 dimension_bit(enum operation op)
 		return 1 << DIM_NETWORK;
 	if (op < OP_SYSCALL)
 		return 1 << DIM_PRIVILEGE;
-	if (op == OP_ACCEPT)
+	if (op >= OP_ACCEPT)
 		return 1 << DIM_NETWORK;
 	return 1 << DIM_SYSCALLS;
 }
+
+/* How a descriptor is made of another one. */
+enum dup_call {
+	CALL_DUP = 1,
+	CALL_DUP2 = 2,
+	CALL_DUP3 = 3,
+};
 
 #define PTRACE_KEY_READ 1
 #define PTRACE_KEY_ATTACH 2
@@ -96,11 +104,13 @@ struct access_event {
 	__u8 operation;		/* enum operation */
 	__u8 path_facts;	/* PATH_* */
 	__u8 address[16];	/* IPv4 as ::ffff:a.b.c.d */
-	__u8 local[16];		/* of OP_ACCEPT: the server's, likewise */
+	__u8 local[16];		/* of OP_ACCEPT and OP_DUP: our end's, likewise */
 	char comm[TASK_COMM_LEN];
-	__u32 detail;		/* with DETAIL_TOLD: of OP_READ and OP_WRITE the flags of open(2), of OP_CREATE and chmod the mode; of OP_ACCEPT the client's port, without it */
+	__u32 detail;		/* with DETAIL_TOLD: of OP_READ and OP_WRITE the flags of open(2), of OP_CREATE and chmod the mode; of OP_ACCEPT the client's port, and of OP_DUP the new descriptor, without it */
 	__u16 said_len;
 	__u16 flags;		/* ACCESS_* */
+	enum dup_call call;	/* of OP_DUP */
+	__u32 local_port;	/* of OP_DUP: our end's */
 	char path[2 * PATH_BYTES];	/* and what the caller wrote: the path that it opened, or a symbolic link's target */
 };
 
@@ -110,6 +120,10 @@ struct access_event {
 #define ACCESS_OTHER_NAME 4	/* another name of the same thing, which path is; what was said is the name that was used */
 #define ACCESS_RENAMES 8	/* something that it denies, which would have another name */
 #define ACCESS_REPLACES 16	/* a file that it denies to write, which would be replaced */
+
+/* Of what is read or written, or of OP_PTRACE: */
+#define ACCESS_BY_ANCESTOR 32	/* who does it is above the process that it is about */
+#define ACCESS_HOST_NAMESPACE 64	/* it leads into a namespace of the host's, where who does it is not */
 
 #define DETAIL_TOLD (1U << 31)	/* neither a flag of open(2) nor a part of a mode */
 

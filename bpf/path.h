@@ -54,6 +54,25 @@ static __always_inline struct vfsmount *vfs_mount(struct mount *mnt)
 	return (void *)mnt + bpf_core_field_offset(struct mount, mnt);
 }
 
+/* The process that a file of a proc file system is about. */
+static __always_inline struct pid *described_pid(struct inode *inode)
+{
+	struct proc_inode *proc = (void *)inode - bpf_core_field_offset(struct proc_inode, vfs_inode);
+
+	return BPF_CORE_READ(proc, pid);
+}
+
+/* Its task; NULL if it has ended, or the file is about none. */
+static __always_inline struct task_struct *described_task(struct inode *inode)
+{
+	struct pid *pid = described_pid(inode);
+	struct hlist_node *link = BPF_CORE_READ(pid, tasks[0].first);	/* PIDTYPE_PID */
+
+	if (!link)
+		return NULL;
+	return (void *)link - bpf_core_field_offset(struct task_struct, pid_links);
+}
+
 /*
  * A process's directory in a proc file system: the number says nothing about behaviour, so that its
  * name is "self" for the own one and "[pid]" for every other.
@@ -62,10 +81,9 @@ static __always_inline const char *process_name(struct dentry *dentry, __u32 *le
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
-	struct proc_inode *proc = (void *)inode - bpf_core_field_offset(struct proc_inode, vfs_inode);
 	static const char self[] = "self", other[] = "[pid]";
 
-	if (BPF_CORE_READ(proc, pid) == BPF_CORE_READ(task, signal, pids[1])) {
+	if (described_pid(inode) == BPF_CORE_READ(task, signal, pids[1])) {
 		*len = sizeof(self) - 1;
 		return self;
 	}

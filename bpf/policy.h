@@ -184,6 +184,7 @@ struct answer {
 #define OWN 0			/* the path */
 #define NAME 1			/* another name of the same thing, alias.h */
 #define TARGET 2		/* the one that it will have */
+#define CWD 3			/* not asked about: where who executes it is */
 #define NAMES 4			/* a power of two, for masks */
 
 struct place {
@@ -211,6 +212,7 @@ struct place {
 	struct dentry *to;	/* of its new name */
 	__u32 uses;		/* 1 << enum operation, as what else its new name, or that it is replaced, counts: alias.h */
 	__u8 is_replaced;	/* 1: it gets no new name, something else gets its */
+	__u64 facts;		/* properties of what is done that the hook has found out, of other than executions */
 	struct linux_binprm *bprm;	/* of an execution */
 	struct file *file;
 	struct task_struct *task;	/* who does it: the current one, but for HOOK_FANOTIFY */
@@ -310,6 +312,7 @@ static __always_inline struct place *begin_question(struct subject *s, enum oper
 	p->dentry = NULL;
 	p->mount = NULL;
 	p->uses = 0;
+	p->facts = 0;
 	return p;
 }
 
@@ -554,6 +557,40 @@ __noinline int write_name(__u32 number, __u32 which)
 	return facts;
 }
 
+/* Whether all that is in the root's mount is below the root: it is that of a file system. */
+static __always_inline bool holds_all(struct path *root)
+{
+	struct dentry *dentry = BPF_CORE_READ(root, dentry);
+
+	return dentry == BPF_CORE_READ(root, mnt, mnt_root) && dentry == BPF_CORE_READ(dentry, d_sb, s_root);
+}
+
+/* Whether who executes something is where his root does not lead to. Global, as in deed.h. */
+__noinline int is_cwd_detached(__u32 number)
+{
+	struct place *p = bpf_map_lookup_elem(&places, &number);
+	struct task_struct *task;
+	struct vfsmount *mnt;
+	struct dentry *dentry;
+	struct fs_struct *fs;
+	int facts;
+
+	if (!p)
+		return 0;
+	task = p->task;
+	fs = BPF_CORE_READ(task, fs);
+	dentry = p->dentry;
+	mnt = p->mnt;
+	if (BPF_CORE_READ(fs, pwd.mnt) == BPF_CORE_READ(fs, root.mnt) && holds_all(&fs->root))
+		return 0;	/* most of all */
+	p->dentry = BPF_CORE_READ(fs, pwd.dentry);
+	p->mnt = BPF_CORE_READ(fs, pwd.mnt);
+	facts = write_name(number, CWD);
+	p->dentry = dentry;
+	p->mnt = mnt;
+	return facts & PATH_DETACHED;
+}
+
 /*
  * What they wish of an operation on a path: by it, or the longest prefix of it that is wished for; and by its end.
  * Returns whether any may deny it. Global, as in deed.h.
@@ -596,7 +633,7 @@ __noinline int ask_rules_fact(__u32 number)
 		return 0;
 	pattern = &p->address_pattern;
 	fill_address_pattern(p, 0, p->asked.generation);
-	if (p->op >= OP_SOCKET && p->op != OP_ACCEPT) {
+	if (p->op >= OP_SOCKET && p->op < OP_ACCEPT) {
 		pattern->value = bpf_htonl(pattern->value);
 		add_wish(p, 0, bpf_map_lookup_elem(&rule_facts, pattern));
 		return 0;
@@ -641,6 +678,8 @@ static __always_inline __u32 manner(struct place *p)
 {
 	if (p->op == OP_READ || p->op == OP_WRITE)
 		return p->detail & O_TRUNC;
+	if (p->op == OP_DUP)
+		return p->detail ^ p->access.call << 30;
 	return p->op == OP_ATTRIBUTES ? p->detail : 0;
 }
 
@@ -721,6 +760,14 @@ static __always_inline bool is_ruled(struct place *p, __u64 asking)
 	return asking & rule_bit(p->op) && p->subject.workload.id;
 }
 
+/* Finds the properties of an execution. The walk to the root from one call deeper would have no room on the stack. */
+static __always_inline void look_at_executed(struct place *p)
+{
+	look_at_execution(p->number);
+	if (is_cwd_detached(p->number))
+		p->deed.execution |= property(TRAIT_EXEC_CWD);
+}
+
 /* Decides about an operation on a path, which stands in place->path; execution: a constant, whether it is one. */
 static __always_inline void decide_path(struct place *p, bool execution)
 {
@@ -739,7 +786,7 @@ static __always_inline void decide_path(struct place *p, bool execution)
 				remember_wish(p, entry);
 		}
 		if (execution && p->subject.workload.flags & WORKLOAD_PROTECTED)
-			look_at_execution(p->number);
+			look_at_executed(p);
 		obey(p);
 		obey_by_names(p->number);
 		begin_key(p);	/* as in look_at_baseline */
@@ -800,6 +847,10 @@ __noinline int tell_access(__u32 number)
 	e->operation = p->op;
 	e->repeated = p->answer.repeated;
 	e->flags = (p->answer.in_baseline ? ACCESS_KNOWN : 0) | (p->answer.set_up ? ACCESS_SET_UP : 0) | p->answer.why;
+	if (p->facts & property(TRAIT_BY_ANCESTOR))
+		e->flags |= ACCESS_BY_ANCESTOR;
+	if (p->facts & property(TRAIT_HOST_NAMESPACE))
+		e->flags |= ACCESS_HOST_NAMESPACE;
 	read_capabilities(&e->capabilities, task);
 	bpf_core_read_str(e->comm, sizeof(e->comm), &task->comm);
 	if (bpf_ringbuf_output(&events, e, bytes, BPF_RB_FORCE_WAKEUP))

@@ -142,6 +142,8 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 	fs = BPF_CORE_READ(task, fs);
 	e->cwd_len = resolve_path(&scratch->walk, BPF_CORE_READ(fs, pwd.dentry),
 				  BPF_CORE_READ(fs, pwd.mnt), fs, e->cwd, &facts);
+	if (facts & PATH_DETACHED)
+		e->flags |= EXEC_CWD_DETACHED;
 	len = read_args(e, task);
 	e->args_len = len;
 	len = EXEC_FIXED_BYTES + (len & (ARGS_BYTES - 1));

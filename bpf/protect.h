@@ -76,15 +76,25 @@ static __always_inline bool attacks_object(enum object_kind kind, __u32 id)
 	return current_subject(&subject) && is_kept_out(&subject) && bpf_map_lookup_elem(&own_objects, &key);
 }
 
-/* The number of the link that a descriptor of the current process stands for; of another file, anything. */
-static __always_inline __u32 link_of(__u32 fd)
+/* What a descriptor of the current process stands for; NULL: nothing. */
+static __always_inline struct file *file_at(__u32 fd)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 	struct fdtable *table = BPF_CORE_READ(task, files, fdt);
 	struct file **slots = BPF_CORE_READ(table, fd), *file = NULL;
-	struct bpf_link *link;
 
 	if (fd >= BPF_CORE_READ(table, max_fds) || bpf_probe_read_kernel(&file, sizeof(file), &slots[fd]))
+		return NULL;
+	return file;
+}
+
+/* The number of the link that a descriptor stands for; of another file, anything. */
+static __always_inline __u32 link_of(__u32 fd)
+{
+	struct file *file = file_at(fd);
+	struct bpf_link *link;
+
+	if (!file)
 		return 0;
 	link = BPF_CORE_READ(file, private_data);
 	return BPF_CORE_READ(link, id);

@@ -57,3 +57,22 @@ static __always_inline void read_capabilities(struct capabilities *c, struct tas
 
 	bpf_probe_read_kernel(c, sizeof(*c), (void *)cred + bpf_core_field_offset(struct cred, cap_inheritable));
 }
+
+#define DESCENT 16		/* generations that are looked at */
+
+/* Whether the current process is the parent of a task's process, the parent of that, and so on. */
+static __always_inline bool is_above(struct task_struct *task)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+
+	for (int i = 0; i < DESCENT; i++) {
+		struct task_struct *parent = BPF_CORE_READ(task, real_parent);
+
+		if (BPF_CORE_READ(parent, tgid) == tgid)
+			return true;
+		if (parent == task)
+			return false;	/* the first of all */
+		task = parent;
+	}
+	return false;
+}

@@ -178,6 +178,7 @@ func TestDenied(t *testing.T) {
 	want := []string{
 		"Keys of SPIRE or Plumbline read", "Password file read in container", "Cloud metadata reached",
 		"Host callback changed", "File outside of the container's root written", "Program outside of the container's root executed",
+		"Program run from outside of the container's root", "Namespace of the host opened in container",
 		"Kernel module loaded in container", "BPF program loaded in container", "Memory of the machine opened in container",
 		"Raw device opened in container", "Container runtime reached from container",
 		"Web server spawns shell in container", "Fileless execution in container", "Exec of a file that the container made",

@@ -101,6 +101,9 @@ func traitText(t *rule.TraitTest) string {
 		rule.ExecSocket:      {"with Internet sockets for input and output", "without Internet sockets for both input and output"},
 		rule.OutsideBaseline: {"outside of the baseline", "not outside of a baseline"},
 		rule.InBaseline:      {"in the baseline", "not in a baseline"},
+		rule.ExecCwd:         {"from beyond the root", "from below the root"},
+		rule.ByAncestor:      {"by an ancestor", "by no ancestor"},
+		rule.HostNamespace:   {"into a namespace of the host", "into no other namespace of the host"},
 	}[t.Trait]
 	text := words[0]
 	if t.Not {

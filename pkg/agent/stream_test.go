@@ -19,13 +19,13 @@ func TestEventsCanBeReplayed(t *testing.T) {
 	for name, ev := range map[string]event.Event{
 		"fork": {Kind: event.Fork, Fork: event.ForkInfo{Child: 8, ChildStart: 9}},
 		"exec": {Kind: event.Exec, Exec: event.ExecInfo{
-			PPID: 1, Start: 2, UID: 3, Inode: 4, Device: 5, Path: "/a", Filename: "a", Args: "a b", Cwd: "/", Comm: "a", Truncated: true, Partial: true, Unlinked: true, Detached: true, Script: true, Upper: true, StdioInet: true, Changed: 6, Modified: 7,
+			PPID: 1, Start: 2, UID: 3, Inode: 4, Device: 5, Path: "/a", Filename: "a", Args: "a b", Cwd: "/", Comm: "a", Truncated: true, Partial: true, Unlinked: true, Detached: true, Script: true, Upper: true, StdioInet: true, CwdDetached: true, Changed: 6, Modified: 7,
 			Membership: event.Membership{VPID: 8, Session: 9, Group: 10, TTY: 11}, Capabilities: event.Capabilities{Permitted: 1 << 40, Effective: 12, Inheritable: 13, Known: true},
 		}},
 		"denied": {Kind: event.ExecCheck, Verdict: event.Deny, Hook: event.HookLSM, Exec: event.ExecInfo{Path: "/a"}},
 		"access": {Kind: event.Access, Verdict: event.Audit, Hook: event.HookCgroup, Access: event.AccessInfo{
 			Key: event.Key{Op: event.OpConnect, Protocol: event.ProtocolTCP, Address: netip.MustParsePrefix("192.0.2.0/24"), Port: 443}, Repeated: 3, Known: true,
-			Capabilities: event.Capabilities{Effective: 5, Known: true}, Detailed: true, OpenFlags: 6, Mode: 7, Said: "../x",
+			Capabilities: event.Capabilities{Effective: 5, Known: true}, Detailed: true, OpenFlags: 6, Mode: 7, Said: "../x", ByAncestor: true, HostNamespace: true, Local: netip.MustParseAddr("192.0.2.1"), LocalPort: 8, Call: "dup2", Descriptor: 9,
 		}},
 		"exit":  {Kind: event.Exit, Exit: event.ExitInfo{Start: 1, Code: -1, Signal: 9}},
 		"pause": {Kind: event.Pause, Pause: event.PauseInfo{Reason: 2, GC: true, Stopping: 17, Total: 1_234_567_891}},

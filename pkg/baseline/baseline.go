@@ -129,7 +129,7 @@ func (p *Profile) Observe(ev *event.Event, at time.Time) Outcome {
 		k, named, cut = event.Key{Op: event.OpExec, Path: x.Path}, !x.Unlinked && !x.Detached && !x.Partial, x.Partial
 	case event.Access:
 		a := &ev.Access
-		if a.SetUp || a.Op == event.OpAccept {
+		if a.SetUp || a.Op.OnlyTold() {
 			return Known // nobody learns it
 		}
 		k, named, cut = a.Key, !a.Partial && (a.Op != event.OpLibrary || !a.Unlinked && !a.Detached), a.Partial

@@ -22,7 +22,7 @@ func check(k event.Key) error {
 	bare := event.Key{Op: k.Op}
 	var err error
 	switch {
-	case k.Op == event.OpAccept:
+	case k.Op.OnlyTold():
 		return fmt.Errorf("%s is told for rules, and in no baseline", k.Op)
 	case k.Op.OnPath():
 		bare.Path = k.Path

@@ -101,7 +101,7 @@ func (r *reader) accesses(d event.Dimension, n *yaml.Node) listed {
 func (r *reader) operation(d event.Dimension, n *yaml.Node, prefix string) event.Operation {
 	word := r.text(n)
 	op, err := event.ParseOperation(prefix + word)
-	if r.err == nil && (err != nil || op.Dimension() != d || op == event.OpAccept) {
+	if r.err == nil && (err != nil || op.Dimension() != d || op.OnlyTold()) {
 		r.fail(n, "%s: unknown operation %.60q: want one of %s", d, word, operations(d, prefix))
 	}
 	return op
@@ -110,7 +110,7 @@ func (r *reader) operation(d event.Dimension, n *yaml.Node, prefix string) event
 func operations(d event.Dimension, prefix string) string {
 	var words []string
 	for o := event.OpExec; o < event.OpCount; o++ {
-		if o.Dimension() == d && o != event.OpAccept {
+		if o.Dimension() == d && !o.OnlyTold() {
 			words = append(words, strings.TrimPrefix(o.String(), prefix))
 		}
 	}

@@ -9,7 +9,7 @@ import (
 
 // denyPaths says in the kernel's word about rules that they deny something by its path: RULES_DENY_PATHS of
 // bpf/alias.h.
-const denyPaths = 1 << 31
+const denyPaths = 1 << event.OpUnspecified
 
 // asking is the word that says what rules ask about. Who denies by paths has to see what changes names.
 func (w *wishes) asking() uint32 {

@@ -40,6 +40,8 @@ type accessHead struct {
 	Detail      uint32
 	SaidLen     uint16
 	Flags       uint16
+	Call        bpfDupCall
+	LocalPort   uint32
 }
 
 // A difference from the generated layout does not compile.
@@ -51,6 +53,7 @@ var (
 	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.PathFacts)-unsafe.Offsetof(bpfAccessEvent{}.PathFacts)]
 	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.Comm)-unsafe.Offsetof(bpfAccessEvent{}.Comm)]
 	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.Flags)-unsafe.Offsetof(bpfAccessEvent{}.Flags)]
+	_ = [1]struct{}{}[unsafe.Offsetof(accessHead{}.LocalPort)-unsafe.Offsetof(bpfAccessEvent{}.LocalPort)]
 )
 
 // Flags of path_facts, detail and flags; bpf2go does not carry macros.
@@ -65,6 +68,8 @@ const (
 	accessOtherName = 4
 	accessRenames   = 8
 	accessReplaces  = 16
+	accessAncestor  = 32
+	accessHost      = 64
 )
 
 func decodeAccess(raw []byte, ev *event.Event) error {
@@ -82,6 +87,7 @@ func decodeAccess(raw []byte, ev *event.Event) error {
 		Start: r.StartTicks, Inode: r.Inode, Device: r.Device, Repeated: r.Repeated,
 		Partial: r.PathFacts&pathTruncated != 0, Unlinked: r.PathFacts&pathUnlinked != 0, Detached: r.PathFacts&pathDetached != 0,
 		Known: r.Flags&accessKnown != 0, SetUp: r.Flags&accessSetUp != 0, Renames: r.Flags&accessRenames != 0, Replaces: r.Flags&accessReplaces != 0,
+		ByAncestor: r.Flags&accessAncestor != 0, HostNamespace: r.Flags&accessHost != 0,
 		Capabilities: event.Capabilities{Permitted: r.Permitted, Effective: r.Effective, Inheritable: r.Inheritable, Known: true},
 	}
 	switch {
@@ -92,9 +98,12 @@ func decodeAccess(raw []byte, ev *event.Event) error {
 	default:
 		return fmt.Errorf("decode access: unknown operation %d", r.Operation)
 	}
-	if op == event.OpAccept {
+	switch {
+	case op == event.OpAccept:
 		a.Local, a.ClientPort = netip.AddrFrom16(r.Local).Unmap(), uint16(r.Detail)
-	} else if r.Detail&detailTold != 0 {
+	case op == event.OpDup:
+		addDescriptor(&a, r)
+	case r.Detail&detailTold != 0:
 		addDetail(&a, op, r.Detail&^detailTold)
 	}
 	said := &a.Said
@@ -125,4 +134,21 @@ func addDetail(a *event.AccessInfo, op event.Operation, detail uint32) {
 	case event.OpAttributes:
 		a.Detailed, a.Mode = true, detail&0o7777 // the type that chmod(2) is called with does not count
 	}
+}
+
+func addDescriptor(a *event.AccessInfo, r *accessHead) {
+	a.Descriptor = r.Detail
+	switch r.Call {
+	case bpfDupCallCALL_DUP:
+		a.Call = "dup"
+	case bpfDupCallCALL_DUP2:
+		a.Call = "dup2"
+	case bpfDupCallCALL_DUP3:
+		a.Call = "dup3"
+	}
+	if a.Protocol == 0 {
+		a.Address = netip.Prefix{} // a Unix socket has none
+		return
+	}
+	a.Local, a.LocalPort = netip.AddrFrom16(r.Local).Unmap(), uint16(r.LocalPort)
 }

@@ -99,6 +99,30 @@ func FuzzDecodeAccess(f *testing.F) {
 	})
 }
 
+// A descriptor of a socket has its number, the call, and both ends; that of a Unix socket no end.
+func TestDecodeDup(t *testing.T) {
+	var layout accessHead
+	raw := accessRecord(event.OpDup, 2, "", "")
+	binary.LittleEndian.PutUint32(raw[unsafe.Offsetof(layout.Value):], uint32(event.ProtocolTCP)<<16|443)
+	binary.LittleEndian.PutUint32(raw[unsafe.Offsetof(layout.Call):], uint32(bpfDupCallCALL_DUP3))
+	binary.LittleEndian.PutUint32(raw[unsafe.Offsetof(layout.LocalPort):], 40_000)
+	theirs, ours := netip.MustParseAddr("::ffff:192.0.2.9").As16(), netip.MustParseAddr("::ffff:10.0.0.1").As16()
+	copy(raw[unsafe.Offsetof(layout.Address):], theirs[:])
+	copy(raw[unsafe.Offsetof(layout.Local):], ours[:])
+	var ev event.Event
+	if err := decodeAccess(raw, &ev); err != nil {
+		t.Fatal(err)
+	}
+	a := &ev.Access
+	if a.Key.String() != "dup tcp 192.0.2.9 port 443" || a.Local.String() != "10.0.0.1" || a.LocalPort != 40_000 || a.Call != "dup3" || a.Descriptor != 2 || a.Detailed {
+		t.Errorf("%+v", a)
+	}
+	binary.LittleEndian.PutUint32(raw[unsafe.Offsetof(layout.Value):], 0)
+	if err := decodeAccess(raw, &ev); err != nil || a.Key != (event.Key{Op: event.OpDup}) || a.Local.IsValid() || a.Call != "dup3" || a.Descriptor != 2 {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
 // A connection that was taken has an end of each side.
 func TestDecodeAccept(t *testing.T) {
 	var layout accessHead

@@ -48,6 +48,8 @@ type bpfAccessEvent struct {
 	Detail    uint32
 	SaidLen   uint16
 	Flags     uint16
+	Call      bpfDupCall
+	LocalPort uint32
 	Path      [512]int8
 }
 
@@ -80,6 +82,14 @@ type bpfDenialsKey struct {
 	Generation uint32
 	Index      uint32
 }
+
+type bpfDupCall uint32
+
+const (
+	bpfDupCallCALL_DUP  bpfDupCall = 1
+	bpfDupCallCALL_DUP2 bpfDupCall = 2
+	bpfDupCallCALL_DUP3 bpfDupCall = 3
+)
 
 type bpfEntry struct {
 	_      structs.HostLayout
@@ -160,7 +170,8 @@ const (
 	bpfOperationOP_SIGNAL       bpfOperation = 28
 	bpfOperationOP_SYSCALL      bpfOperation = 29
 	bpfOperationOP_ACCEPT       bpfOperation = 30
-	bpfOperationOP_MAX          bpfOperation = 31
+	bpfOperationOP_DUP          bpfOperation = 31
+	bpfOperationOP_MAX          bpfOperation = 32
 	bpfOperationOP_ABOVE        bpfOperation = 29
 )
 
@@ -213,7 +224,10 @@ const (
 	bpfTraitTRAIT_EXEC_SOCKET      bpfTrait = 10
 	bpfTraitTRAIT_OUTSIDE_BASELINE bpfTrait = 11
 	bpfTraitTRAIT_IN_BASELINE      bpfTrait = 12
-	bpfTraitTRAIT_MAX              bpfTrait = 13
+	bpfTraitTRAIT_EXEC_CWD         bpfTrait = 13
+	bpfTraitTRAIT_BY_ANCESTOR      bpfTrait = 14
+	bpfTraitTRAIT_HOST_NAMESPACE   bpfTrait = 15
+	bpfTraitTRAIT_MAX              bpfTrait = 16
 )
 
 type bpfWish struct {
@@ -257,6 +271,9 @@ const (
 	bpfProgCgroupConnect6            = "cgroup_connect6"
 	bpfProgCgroupSendmsg4            = "cgroup_sendmsg4"
 	bpfProgCgroupSendmsg6            = "cgroup_sendmsg6"
+	bpfProgDup2Exit                  = "dup2_exit"
+	bpfProgDup3Exit                  = "dup3_exit"
+	bpfProgDupExit                   = "dup_exit"
 	bpfProgFanotifyOpenExec          = "fanotify_open_exec"
 	bpfProgFmodBpf                   = "fmod_bpf"
 	bpfProgFmodBpfMap                = "fmod_bpf_map"
@@ -411,6 +428,9 @@ type bpfProgramSpecs struct {
 	CgroupConnect6            *ebpf.ProgramSpec `ebpf:"cgroup_connect6"`
 	CgroupSendmsg4            *ebpf.ProgramSpec `ebpf:"cgroup_sendmsg4"`
 	CgroupSendmsg6            *ebpf.ProgramSpec `ebpf:"cgroup_sendmsg6"`
+	Dup2Exit                  *ebpf.ProgramSpec `ebpf:"dup2_exit"`
+	Dup3Exit                  *ebpf.ProgramSpec `ebpf:"dup3_exit"`
+	DupExit                   *ebpf.ProgramSpec `ebpf:"dup_exit"`
 	FanotifyOpenExec          *ebpf.ProgramSpec `ebpf:"fanotify_open_exec"`
 	FmodBpf                   *ebpf.ProgramSpec `ebpf:"fmod_bpf"`
 	FmodBpfMap                *ebpf.ProgramSpec `ebpf:"fmod_bpf_map"`
@@ -654,6 +674,9 @@ type bpfPrograms struct {
 	CgroupConnect6            *ebpf.Program `ebpf:"cgroup_connect6"`
 	CgroupSendmsg4            *ebpf.Program `ebpf:"cgroup_sendmsg4"`
 	CgroupSendmsg6            *ebpf.Program `ebpf:"cgroup_sendmsg6"`
+	Dup2Exit                  *ebpf.Program `ebpf:"dup2_exit"`
+	Dup3Exit                  *ebpf.Program `ebpf:"dup3_exit"`
+	DupExit                   *ebpf.Program `ebpf:"dup_exit"`
 	FanotifyOpenExec          *ebpf.Program `ebpf:"fanotify_open_exec"`
 	FmodBpf                   *ebpf.Program `ebpf:"fmod_bpf"`
 	FmodBpfMap                *ebpf.Program `ebpf:"fmod_bpf_map"`
@@ -755,6 +778,9 @@ func (p *bpfPrograms) Close() error {
 		p.CgroupConnect6,
 		p.CgroupSendmsg4,
 		p.CgroupSendmsg6,
+		p.Dup2Exit,
+		p.Dup3Exit,
+		p.DupExit,
 		p.FanotifyOpenExec,
 		p.FmodBpf,
 		p.FmodBpfMap,

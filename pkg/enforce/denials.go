@@ -213,6 +213,9 @@ var (
 	_ = [1]struct{}{}[uint32(rule.ExecSocket)-uint32(bpfTraitTRAIT_EXEC_SOCKET)]
 	_ = [1]struct{}{}[uint32(rule.OutsideBaseline)-uint32(bpfTraitTRAIT_OUTSIDE_BASELINE)]
 	_ = [1]struct{}{}[uint32(rule.InBaseline)-uint32(bpfTraitTRAIT_IN_BASELINE)]
+	_ = [1]struct{}{}[uint32(rule.ExecCwd)-uint32(bpfTraitTRAIT_EXEC_CWD)]
+	_ = [1]struct{}{}[uint32(rule.ByAncestor)-uint32(bpfTraitTRAIT_BY_ANCESTOR)]
+	_ = [1]struct{}{}[uint32(rule.HostNamespace)-uint32(bpfTraitTRAIT_HOST_NAMESPACE)]
 	_ = [1]struct{}{}[uint32(rule.TraitCount)-uint32(bpfTraitTRAIT_MAX)]
 )
 

@@ -113,7 +113,7 @@ func TestTooManyDenials(t *testing.T) {
 		deny func(d *denials, i int)
 		want string
 	}{
-		"sets of names": {maxNameSets, func(d *denials, i int) { d.of(r, []rule.TraitTest{named(rule.ActorFile, name(i))}) }, `rule "too much": with it they compare names of programs with more than 57 sets`},
+		"sets of names": {maxNameSets, func(d *denials, i int) { d.of(r, []rule.TraitTest{named(rule.ActorFile, name(i))}) }, `rule "too much": with it they compare names of programs with more than 54 sets`},
 		"names": {maxNames, func(d *denials, i int) {
 			if i%1024 == 0 {
 				names := make([]string, 1024)

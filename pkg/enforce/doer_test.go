@@ -66,8 +66,12 @@ func perform(name, dir string) int {
 		err = doLoad(dir)
 	case evades:
 		err = evade(evasion, dir)
+	case standingDeeds()[name] != nil:
+		err = standingDeeds()[name](dir)
 	case actingDeeds()[name] != nil:
 		return actingDeeds()[name](dir)
+	case strings.HasPrefix(name, dupPrefix):
+		err = dupOne(strings.TrimPrefix(name, dupPrefix), dir)
 	case strings.HasPrefix(name, servePrefix):
 		err = serveOne(strings.TrimPrefix(name, servePrefix), port)
 	case name == multipath:

@@ -23,7 +23,7 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/sensor"
 )
 
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -no-global-types -type path_key -type fact_key -type path_pattern -type address_pattern -type suffix -type wish -type trait -type denial -type denials -type denials_key -type name_key -type entry -type tally -type object_kind -type object_key -type mode -type operation -type access_event bpf ../../bpf/enforce.bpf.c -- -I../../bpf -O2 -g -Wall -Werror
+//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -no-global-types -type path_key -type fact_key -type path_pattern -type address_pattern -type suffix -type wish -type trait -type denial -type denials -type denials_key -type name_key -type entry -type tally -type object_kind -type object_key -type mode -type operation -type dup_call -type access_event bpf ../../bpf/enforce.bpf.c -- -I../../bpf -O2 -g -Wall -Werror
 
 // Config of an Enforcer.
 type Config struct {
@@ -55,7 +55,7 @@ type Enforcer struct {
 	wanted                event.Dimensions
 	absent                []string // hooks that this rung has and this kernel has not
 	syscalls              syscallWatch
-	accepts               acceptWatch
+	late                  late
 	grace                 *grace
 	gate                  *gate // nil: another strength
 
@@ -150,7 +150,7 @@ func (e *Enforcer) climb(shared *sensor.Shared, cfg Config, r rung) error {
 	if len(hooks) == 0 || hooks[0].section != r.hook {
 		return fmt.Errorf("%w: %s", sensor.ErrNotSupported, r.lacks())
 	}
-	late := sensor.MapsOf(spec.Programs[acceptProgram])
+	uses := lateMaps(spec)
 	keep(spec, r, hooks)
 	spec.Maps["path_entries"].MaxEntries = cmp.Or(cfg.PathEntries, DefaultPathEntries)
 	if err := setSecret(spec); err != nil {
@@ -184,7 +184,7 @@ func (e *Enforcer) climb(shared *sensor.Shared, cfg Config, r rung) error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(e.accepts.take(shared, collection, late), e.take(collection)); err != nil {
+	if err := errors.Join(e.late.take(shared, collection, uses), e.take(collection)); err != nil {
 		return errors.Join(err, closeAll(links))
 	}
 	e.links = links
@@ -256,7 +256,7 @@ func (e *Enforcer) Covered() event.Dimensions { return e.covered }
 
 // Status lists the hooks, those of executions first, strongest first.
 func (e *Enforcer) Status() []sensor.Status {
-	status := slices.Concat(e.status, e.accepts.status())
+	status := slices.Concat(e.status, e.late.status())
 	why := e.gate.Ended()
 	if why == nil {
 		return status
@@ -280,7 +280,7 @@ func (e *Enforcer) Pin(pins *sensor.Pins) error {
 
 // Close lets go of the hooks. Those that are not pinned are taken out of the kernel.
 func (e *Enforcer) Close() error {
-	errs := []error{e.gate.Close(), closeAll(e.links), e.syscalls.Close(), e.accepts.Close(), e.grace.Close()}
+	errs := []error{e.gate.Close(), closeAll(e.links), e.syscalls.Close(), e.late.Close(), e.grace.Close()}
 	for _, m := range e.maps.all() {
 		if m != nil {
 			errs = append(errs, m.Close())

@@ -306,5 +306,6 @@ var (
 	_ = [1]struct{}{}[uint32(event.OpSignal)-uint32(bpfOperationOP_SIGNAL)]
 	_ = [1]struct{}{}[uint32(event.OpSyscall)-uint32(bpfOperationOP_SYSCALL)]
 	_ = [1]struct{}{}[uint32(event.OpAccept)-uint32(bpfOperationOP_ACCEPT)]
+	_ = [1]struct{}{}[uint32(event.OpDup)-uint32(bpfOperationOP_DUP)]
 	_ = [1]struct{}{}[uint32(event.OpCount)-uint32(bpfOperationOP_MAX)]
 )

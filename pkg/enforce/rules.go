@@ -39,11 +39,8 @@ func (e *Enforcer) LoadRules(set *rule.Ruleset) (Rules, error) {
 		return e.rules.Rules, err
 	}
 	next := Rules{Generation: max(e.rules.Generation+1, 1), Entries: len(w.paths) + len(w.above) + len(w.prefixes) + len(w.suffixes) + len(w.facts)}
-	accepts := w.ops&(1<<event.OpAccept) != 0
-	if accepts {
-		e.accepts.set(true)
-	}
-	defer func() { e.accepts.set(slices.Contains(e.rules.Operations, event.OpAccept)) }()
+	e.late.set(w.ops | bitsOf(e.rules.Operations))
+	defer func() { e.late.set(bitsOf(e.rules.Operations)) }()
 	for ops := w.ops; ops != 0; ops &= ops - 1 {
 		op := event.Operation(bits.TrailingZeros32(ops))
 		next.Operations = append(next.Operations, op)
@@ -72,6 +69,15 @@ func (e *Enforcer) LoadRules(set *rule.Ruleset) (Rules, error) {
 	return next, nil
 }
 
+// bitsOf some operations, each 1 << operation.
+func bitsOf(list []event.Operation) uint32 {
+	var ops uint32
+	for _, op := range list {
+		ops |= 1 << op
+	}
+	return ops
+}
+
 // maxRetired is how many generations of rules are deleted together: to know that no program looks there any more
 // takes a grace period of the kernel.
 const maxRetired = 8
@@ -93,8 +99,8 @@ func (e *Enforcer) retire() error {
 func (e *Enforcer) sees(op event.Operation) bool {
 	hook := ""
 	switch op {
-	case event.OpAccept:
-		return e.accepts.sees()
+	case event.OpAccept, event.OpDup:
+		return e.late.sees(op)
 	case event.OpUserns:
 		hook = "userns_create"
 	case event.OpIOUring, event.OpUserfault:

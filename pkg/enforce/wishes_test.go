@@ -69,7 +69,10 @@ func (w *wishes) properties(e *rule.Env, ask uint32) uint64 {
 		is(rule.ExecDetached, x.Detached)
 		is(rule.ExecUpper, x.Upper)
 		is(rule.ExecSocket, x.StdioInet)
+		is(rule.ExecCwd, x.CwdDetached)
 	} else {
+		is(rule.ByAncestor, ev.Access.ByAncestor)
+		is(rule.HostNamespace, ev.Access.HostNamespace)
 		named(rule.ActorName, ev.Access.Comm, rule.MaxName)
 		named(rule.ActorFile, ev.Process.Path, rule.MaxFile+1)
 	}
@@ -173,9 +176,9 @@ func (g chance) actor() string {
 	case 3:
 		return "proc.aname" + names
 	case 4:
-		return g.pick("evt.verdict in (audit, deny)", "evt.in_baseline = true")
+		return g.pick("evt.verdict in (audit, deny)", "evt.in_baseline = true", "evt.by_ancestor = true", "evt.is_host_namespace = true")
 	}
-	return g.pick("proc.is_exe_from_memfd", "proc.is_exe_unlinked", "proc.is_exe_detached", "proc.is_exe_upper_layer", "proc.stdio_inet") + " = true"
+	return g.pick("proc.is_exe_from_memfd", "proc.is_exe_unlinked", "proc.is_exe_detached", "proc.is_exe_upper_layer", "proc.stdio_inet", "proc.is_cwd_detached") + " = true"
 }
 
 func (g chance) condition(depth int) string {
@@ -205,13 +208,14 @@ func (g chance) event() *rule.Env {
 	} else {
 		ev.Kind, ev.Exec.Path, ev.Exec.Filename = event.ExecCheck, g.path(), g.pick("", "/bin/")+g.pick("sh", "x", "a-name-of-15-byte")
 		x := &ev.Exec
-		for i, flag := range []*bool{&x.Unlinked, &x.Detached, &x.Upper, &x.StdioInet} {
+		for i, flag := range []*bool{&x.Unlinked, &x.Detached, &x.Upper, &x.StdioInet, &x.CwdDetached} {
 			*flag = g.IntN(8) == i
 		}
 		if x.Detached && g.IntN(2) == 0 {
 			x.Path = "/memfd:x"
 		}
 	}
+	ev.Access.ByAncestor, ev.Access.HostNamespace = g.IntN(3) == 0, g.IntN(3) == 0
 	ev.Access.Comm = g.pick("sh", "x", "runc")
 	switch a := &ev.Access; {
 	case a.Op.OnPath():

@@ -156,27 +156,28 @@ type ForkInfo struct {
 
 // ExecInfo describes a new image, or the attempt to load one.
 type ExecInfo struct {
-	PPID      uint32
-	Start     uint64 // clock ticks since boot
-	UID       uint32
-	Inode     uint64
-	Device    uint32
-	Changed   uint64 // of the file, by content, attributes or name: its ctime, nanoseconds since 1970
-	Modified  uint64 // of the file, by content: its mtime, nanoseconds since 1970
-	Path      string // resolved, as seen from the process's root
-	Filename  string // as the caller wrote it
-	Args      string // NUL bytes replaced by spaces
-	Cwd       string
-	Comm      string // before the exec for ExecCheck, after it for Exec
-	Truncated bool   // path, args or cwd were longer than the record
-	Partial   bool   // Path is not complete: it is longer or deeper than the kernel side follows
-	Unlinked  bool   // the file had no name any more (deleted or memfd)
-	Detached  bool   // the path does not lead to the process's root
-	Script    bool   // Filename is a script that Path interprets
-	Upper     bool   // the file is in the upper layer of an overlayfs
-	StdioInet bool   // standard input and output are sockets of IPv4 or IPv6
-	OtherName bool   // of ExecCheck: a rule denies Path, by which the file was not reached; Filename says how it was
-	Repeated  uint16 // ExecCheck: equal ones that were not reported since the last report; at most 65535
+	PPID        uint32
+	Start       uint64 // clock ticks since boot
+	UID         uint32
+	Inode       uint64
+	Device      uint32
+	Changed     uint64 // of the file, by content, attributes or name: its ctime, nanoseconds since 1970
+	Modified    uint64 // of the file, by content: its mtime, nanoseconds since 1970
+	Path        string // resolved, as seen from the process's root
+	Filename    string // as the caller wrote it
+	Args        string // NUL bytes replaced by spaces
+	Cwd         string
+	Comm        string // before the exec for ExecCheck, after it for Exec
+	Truncated   bool   // path, args or cwd were longer than the record
+	Partial     bool   // Path is not complete: it is longer or deeper than the kernel side follows
+	Unlinked    bool   // the file had no name any more (deleted or memfd)
+	Detached    bool   // the path does not lead to the process's root
+	Script      bool   // Filename is a script that Path interprets
+	Upper       bool   // the file is in the upper layer of an overlayfs
+	CwdDetached bool   // Cwd does not lead to the process's root
+	StdioInet   bool   // standard input and output are sockets of IPv4 or IPv6
+	OtherName   bool   // of ExecCheck: a rule denies Path, by which the file was not reached; Filename says how it was
+	Repeated    uint16 // ExecCheck: equal ones that were not reported since the last report; at most 65535
 
 	Membership
 	Capabilities Capabilities // for ExecCheck, before the exec
@@ -196,6 +197,9 @@ type AccessInfo struct {
 	SetUp    bool   // not of the unit but of init, before the unit's program runs: nothing to learn
 	Comm     string
 
+	ByAncestor    bool // of OpPtrace, and of OpWrite below /proc/PID: who does it is above the process that it is about
+	HostNamespace bool // of OpRead, OpWrite and OpPtrace: it leads into a namespace of the host's, where who does it is not
+
 	Capabilities Capabilities // of the thread, at the operation
 
 	Detailed  bool   // the next two are told, by one of its calls
@@ -203,9 +207,13 @@ type AccessInfo struct {
 	Mode      uint32 // of OpCreate, the type and permissions of what is made; of OpAttributes, what chmod sets
 	Said      string // of OpRead and OpWrite: the path as the caller wrote it; of OpCreate: a symbolic link's target
 
-	// The other end of each, of OpAccept.
-	Local      netip.Addr // the server's address
-	ClientPort uint16
+	// What Key has not of both ends of a socket.
+	Local      netip.Addr // of OpAccept and OpDup: our address
+	ClientPort uint16     // of OpAccept
+	LocalPort  uint16     // of OpDup
+
+	Call       string // of OpDup: dup, dup2 or dup3
+	Descriptor uint32 // of OpDup: the new one
 
 	// Why a rule denies what it does not say.
 	Reached  string // by this name, of what is called Path too, which it denies

@@ -2,7 +2,8 @@ package event
 
 // Hooks are the kernel's hooks that ask about the operation, by the names of LSM hooks; with the strength fmod_ret they
 // are the functions security_NAME. Those of the network are of cgroups; where the layout of cgroups has none,
-// socket_connect and socket_bind take their place. That of OpAccept only sees it.
+// socket_connect and socket_bind take their place. Those of OpAccept and OpDup only see it; OpDup's are written without what
+// an architecture puts before the names of system calls.
 func (o Operation) Hooks() []string {
 	switch o {
 	case OpExec:
@@ -39,6 +40,8 @@ func (o Operation) Hooks() []string {
 		return []string{"cgroup/sendmsg4", "cgroup/sendmsg6"}
 	case OpAccept:
 		return []string{"fentry/security_sock_graft"}
+	case OpDup:
+		return []string{"fexit/sys_dup", "fexit/sys_dup2", "fexit/sys_dup3"}
 	}
 	return o.privilegeHooks()
 }

@@ -10,8 +10,8 @@ import (
 // bpf/operation.h's.
 type Operation uint8
 
-// The operations. From OpExec on they are about a path, from OpConnect on about an address, and from
-// OpSocket on about a number, but for OpAccept.
+// The operations. From OpExec on they are about a path, from OpConnect on about an address, from OpSocket on about a
+// number, and from OpAccept on, which rules alone are told of, about an address.
 const (
 	OpUnspecified Operation = iota
 	OpExec
@@ -43,7 +43,8 @@ const (
 	OpSetgid     // Value: the new real group id
 	OpSignal     // Value: the signal, sent to a process of another workload
 	OpSyscall    // Value: a syscalls.Call, which is learnt and never held
-	OpAccept     // a TCP connection was taken, from Address, on Port of ours; told for rules, and in no baseline
+	OpAccept     // a TCP connection was taken, from Address, on Port of ours
+	OpDup        // dup, dup2 or dup3 made a descriptor of a socket, whose other end is at Address and Port; no Protocol: a Unix socket
 	OpCount
 )
 
@@ -58,7 +59,10 @@ const (
 func (o Operation) OnPath() bool { return o >= OpExec && o < OpConnect }
 
 // OnAddress says whether a Key of this operation has protocol, address and port.
-func (o Operation) OnAddress() bool { return o >= OpConnect && o < OpSocket || o == OpAccept }
+func (o Operation) OnAddress() bool { return o >= OpConnect && o < OpSocket || o.OnlyTold() }
+
+// OnlyTold says whether an operation is told while a rule asks for it, and is in no baseline.
+func (o Operation) OnlyTold() bool { return o == OpAccept || o == OpDup }
 
 // OnNumber says whether a Key of this operation has a number.
 func (o Operation) OnNumber() bool { return o >= OpSocket && o <= OpSyscall }
@@ -137,6 +141,8 @@ func (k Key) String() string {
 		return k.Path // what the alerts' key has always been
 	case k.Op.OnPath():
 		return k.Op.String() + " " + k.Path
+	case k.Op == OpDup && k.Protocol == 0:
+		return k.Op.String() + " unix"
 	case k.Op.OnAddress():
 		address, port := "any", "any"
 		if k.Address.IsValid() {

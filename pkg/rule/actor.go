@@ -27,6 +27,9 @@ const (
 	ExecSocket             // proc.stdio_inet = true
 	OutsideBaseline        // evt.verdict in (audit, deny)
 	InBaseline             // evt.in_baseline = true: of a workload that still learns, neither this nor OutsideBaseline is so
+	ExecCwd                // proc.is_cwd_detached = true
+	ByAncestor             // evt.by_ancestor = true
+	HostNamespace          // evt.is_host_namespace = true
 	TraitCount
 )
 
@@ -76,6 +79,12 @@ func (t *TraitTest) holds(e *Env) bool {
 		return e.Event.Verdict != event.Allow
 	case InBaseline:
 		return e.Event.Access.Known
+	case ExecCwd:
+		return x.CwdDetached
+	case ByAncestor:
+		return e.Event.Access.ByAncestor
+	case HostNamespace:
+		return e.Event.Access.HostNamespace
 	default:
 		return false
 	}

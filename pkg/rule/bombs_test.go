@@ -80,7 +80,7 @@ func sizeBombs() map[string]bomb {
 		"many rules":  {numbered(9_000, "- rule: r%d\n  condition: evt.typ = execve\n  output: o\n  priority: error\n  action: deny\n"), "unknown field"},
 		"no calls":    {"- list: l\n  items: [" + numbered(20_000, "opn%d,") + "]\n" + numbered(20, "- rule: q%d\n  condition: evt.type in (execve, l)\n  output: o\n  priority: error\n"), "there is no such call"},
 		"equal calls": {"- list: l\n  items: [" + strings.Repeat("opn,", 70_000) + "]\n" + ruleOf("evt.type in (execve, l)"), "there is no such call"},
-		"rare calls":  {"- list: l\n  items: [" + strings.Repeat("rmdir,", 70_000) + "unlink]\n" + ruleOf("evt.type in (l) and evt.type = dup"), "evt.type is never dup"},
+		"rare calls":  {"- list: l\n  items: [" + strings.Repeat("rmdir,", 70_000) + "unlink]\n" + ruleOf("evt.type in (l) and evt.type = pipe"), "evt.type is never pipe"},
 		"no fields":   {"- rule: r\n  condition: evt.type = execve\n  priority: error\n  output: \"" + strings.Repeat("%evt.arg.fd ", 80_000) + "\"\n", "and 79800 more problems"},
 		"variables":   {"- rule: r\n  condition: evt.type = execve\n  priority: error\n  output: \"" + numbered(45_000, "%%proc.env[A%d] ") + "\"\n", "and 44800 more problems"},
 		"output":      {"- rule: r\n  condition: evt.type = execve\n  priority: error\n  output: \"" + strings.Repeat("%proc.nam ", 90_000) + "\"\n", "unknown field"},

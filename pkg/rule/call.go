@@ -79,7 +79,7 @@ func unobserved(call string) string {
 		return "what arrives is not observed"
 	case "read", "readv", "pread", "preadv", "pread64", "write", "writev", "pwrite", "pwritev", "pwrite64", "sendfile", "lseek", "close", "splice", "fcntl", "ioctl":
 		return "what is done with a file that is open is not observed"
-	case "dup", "dup2", "dup3", "pipe", "pipe2", "eventfd", "eventfd2", "signalfd", "signalfd4", "timerfd_create", "inotify_init", "inotify_init1", "memfd_create":
+	case "pipe", "pipe2", "eventfd", "eventfd2", "signalfd", "signalfd4", "timerfd_create", "inotify_init", "inotify_init1", "memfd_create":
 		return "how a process makes and passes on descriptors is not observed"
 	case "setns":
 		return "entering a namespace shows as the capability that it uses: evt.operation = capability"

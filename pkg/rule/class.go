@@ -6,18 +6,20 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
-// classes is a set of classes of events: the kinds, for kind Access the operations, of which OpCreate has three,
-// and alerts. Rules are kept by class, so that an event meets only rules that can match it.
+// classes is a set of classes of events: the kinds, for kind Access the operations, of which OpCreate and OpDup have
+// three each, and alerts. Rules are kept by class, so that an event meets only rules that can match it.
 type classes uint64
 
 const (
 	directoryClass = int(event.KindCount) + int(event.OpCount) + iota // OpCreate of a directory
 	linkClass                                                         // OpCreate of a symbolic link
+	dup2Class                                                         // OpDup by dup2
+	dup3Class                                                         // OpDup by dup3
 	alertClass
 	classCount = alertClass + 1
 
-	createClasses = 3
-	allClasses    = classes(1<<classCount - 1)
+	manifold   = 3 // classes that OpCreate has, and OpDup
+	allClasses = classes(1<<classCount - 1)
 )
 
 // alerts is the class of what rules raise.
@@ -38,6 +40,10 @@ func classOf(ev *event.Event) int {
 		return directoryClass
 	case ev.Kind == event.Access && ev.Access.Op == event.OpCreate && ev.Access.Mode&event.TypeMask == event.TypeLink:
 		return linkClass
+	case ev.Kind == event.Access && ev.Access.Op == event.OpDup && ev.Access.Call == "dup2":
+		return dup2Class
+	case ev.Kind == event.Access && ev.Access.Op == event.OpDup && ev.Access.Call == "dup3":
+		return dup3Class
 	case ev.Kind == event.Access && ev.Access.Op < event.OpCount:
 		return int(event.KindCount) + int(ev.Access.Op)
 	case ev.Kind < event.Access:
@@ -64,8 +70,11 @@ func opsOf(list ...event.Operation) classes {
 	var set classes
 	for _, o := range list {
 		set |= 1 << (int(event.KindCount) + int(o))
-		if o == event.OpCreate {
+		switch o {
+		case event.OpCreate:
 			set |= directories() | links()
+		case event.OpDup:
+			set |= 1<<dup2Class | 1<<dup3Class
 		}
 	}
 	return set
@@ -79,6 +88,8 @@ func operationOf(class int) (event.Operation, bool) {
 	switch {
 	case class == directoryClass || class == linkClass:
 		return event.OpCreate, true
+	case class == dup2Class || class == dup3Class:
+		return event.OpDup, true
 	case class < int(event.KindCount) || class == alertClass:
 		return event.OpUnspecified, false
 	}
@@ -119,6 +130,10 @@ func classType(class int) string {
 		return "mkdirat"
 	case class == linkClass:
 		return "symlinkat"
+	case class == dup2Class:
+		return "dup2"
+	case class == dup3Class:
+		return "dup3"
 	}
 	return operationType(event.Operation(class - int(event.KindCount)))
 }
@@ -149,7 +164,7 @@ var operationTypes = [...]string{
 	event.OpCapability: "capable", event.OpPtrace: "ptrace", event.OpUserns: "unshare", event.OpModule: "finit_module",
 	event.OpBPF: "bpf", event.OpPerf: "perf_event_open", event.OpIOUring: "io_uring_setup", event.OpUserfault: "userfaultfd",
 	event.OpSetuid: "setuid", event.OpSetgid: "setgid", event.OpSignal: "kill", event.OpSyscall: "syscall",
-	event.OpAccept: "accept4",
+	event.OpAccept: "accept4", event.OpDup: "dup",
 }
 
 func operationType(o event.Operation) string {

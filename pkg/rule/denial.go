@@ -44,7 +44,7 @@ func (r *Rule) decide() decided {
 		return decided{}
 	}
 	d := decided{exact: true}
-	var creates [][]Interest
+	var creates, dups [][]Interest
 	r.classes.each(func(class int) {
 		a := alternatives{class: class, work: d.work}
 		list := []Interest{}
@@ -53,22 +53,27 @@ func (r *Rule) decide() decided {
 		}
 		d.many, d.work = d.many || a.many, a.work
 		d.exact = d.exact && !slices.ContainsFunc(list, func(i Interest) bool { return !i.Exact })
-		if op, _ := operationOf(class); op == event.OpCreate {
+		switch op, _ := operationOf(class); op {
+		case event.OpCreate:
 			creates = append(creates, list)
-			return
+		case event.OpDup:
+			dups = append(dups, list)
+		default:
+			d.all = append(d.all, list...)
 		}
-		d.all = append(d.all, list...)
 	})
-	if creates != nil {
-		d.exact = d.exact && areTogether(creates)
-		d.all = append(d.all, creates[0]...)
+	for _, each := range [][][]Interest{creates, dups} {
+		if each != nil {
+			d.exact = d.exact && areTogether(each)
+			d.all = append(d.all, each[0]...)
+		}
 	}
 	return d
 }
 
-// areTogether says whether all classes of OpCreate, which the kernel does not tell apart, are asked the same of.
-func areTogether(creates [][]Interest) bool {
-	return len(creates) == createClasses && reflect.DeepEqual(creates[0], creates[1]) && reflect.DeepEqual(creates[0], creates[2])
+// areTogether says whether all classes of OpCreate or OpDup, which the kernel does not tell apart, are asked the same of.
+func areTogether(each [][]Interest) bool {
+	return len(each) == manifold && reflect.DeepEqual(each[0], each[1]) && reflect.DeepEqual(each[0], each[2])
 }
 
 // alternatives finds the products of tests that a condition stands for in a class of events.

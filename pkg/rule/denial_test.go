@@ -46,6 +46,9 @@ func TestDenials(t *testing.T) {
 		`evt.type = execve and proc.is_exe_detached != true`:                        {{isNot(ExecDetached)}},
 		`evt.type = execve and not proc.is_exe_upper_layer in (false)`:              {{is(ExecUpper)}},
 		`evt.type = execve and proc.stdio_inet = true`:                              {{is(ExecSocket)}},
+		`evt.type = execve and not proc.is_cwd_detached = true`:                     {{isNot(ExecCwd)}},
+		`evt.operation = ptrace and evt.by_ancestor = false`:                        {{isNot(ByAncestor)}},
+		`evt.operation = read and evt.is_host_namespace = true`:                     {{is(HostNamespace)}},
 
 		// Tests of one trait become one, but of ancestors there are many.
 		`evt.operation = link and not (proc.name = a or proc.name = b)`:            {{isNot(ActorName, "a", "b")}},

@@ -32,8 +32,11 @@ func eventFields() []field {
 	}
 	rawres := number("evt.rawres", results(), rawResult)
 	rawres.vague = true
+	traced := opsOf(event.OpPtrace, event.OpWrite)
 	fields := []field{
-		verdict, flag("evt.in_baseline", kindsOf(event.Access)&^accepts(), func(e *Env) bool { return e.Event.Access.Known }), hook, operation, written(text("evt.value", opsWhere(event.Operation.OnNumber), operationValue))[0],
+		flag("evt.by_ancestor", traced, func(e *Env) bool { return e.Event.Access.ByAncestor }),
+		flag("evt.is_host_namespace", traced|opsOf(event.OpRead), func(e *Env) bool { return e.Event.Access.HostNamespace }),
+		verdict, flag("evt.in_baseline", kindsOf(event.Access)&^onlyTold(), func(e *Env) bool { return e.Event.Access.Known }), hook, operation, written(text("evt.value", opsWhere(event.Operation.OnNumber), operationValue))[0],
 		text("evt.path", opsWhere(event.Operation.OnPath)&kindsOf(event.Access), func(e *Env) string { return e.Event.Access.Path }),
 		text("evt.key", kindsOf(event.Access), func(e *Env) string { return e.Event.Access.Key.String() }),
 		// Older rules of Falco ask for the end of a call, which is where we are.
@@ -93,11 +96,14 @@ func operationValue(e *Env) string {
 	return e.since(from)
 }
 
-// rawResult is what the system call returns, as far as it is known at the hook: whether it is refused.
+// rawResult is what the system call returns, as far as it is known at the hook: whether it is refused, and the
+// descriptor where the hook is behind the call.
 func rawResult(e *Env) (int64, bool) {
 	switch {
 	case e.Event.Verdict == event.Deny:
 		return -1, true // EPERM
+	case e.Event.Kind == event.Access && e.Event.Access.Op == event.OpDup:
+		return int64(e.Event.Access.Descriptor), true
 	case e.Event.Kind == event.Exec:
 		return 0, true
 	}

@@ -17,7 +17,7 @@ func descriptorType(e *Env) (name, letter string) {
 	switch a := &e.Event.Access; {
 	case a.Op == event.OpRead || a.Op == event.OpWrite || a.Op == event.OpCreate:
 		return "file", "f"
-	case a.Op == event.OpUnixConnect || a.Op == event.OpUnixBind:
+	case a.Op == event.OpUnixConnect || a.Op == event.OpUnixBind || a.Op == event.OpDup && a.Protocol == 0:
 		return "unix", "u"
 	case a.Op.OnAddress() && a.Address.IsValid() && a.Address.Addr().Unmap().Is4():
 		return "ipv4", "4"
@@ -30,7 +30,7 @@ func descriptorType(e *Env) (name, letter string) {
 // fileFields are of the descriptor that the operation makes or uses.
 func fileFields() []field {
 	all := descriptors() | unixes() | sockets()
-	num := number("fd.num", descriptors()|accepts(), rawResult)
+	num := number("fd.num", descriptors()|onlyTold(), rawResult)
 	num.vague = true
 	name := text("fd.name", all, func(e *Env) string {
 		switch _, letter := descriptorType(e); letter {

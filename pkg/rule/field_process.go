@@ -79,6 +79,7 @@ func processFields() []field {
 		number("proc.exe_ino", execs(), func(e *Env) (int64, bool) { return int64(e.Event.Exec.Inode), e.Event.Exec.Inode != 0 }),
 		flag("proc.is_exe_unlinked", execs(), func(e *Env) bool { return e.Event.Exec.Unlinked }),
 		flag("proc.is_exe_detached", execs(), func(e *Env) bool { return e.Event.Exec.Detached }),
+		flag("proc.is_cwd_detached", execs(), func(e *Env) bool { return e.Event.Exec.CwdDetached }),
 		flag("proc.stdio_inet", execs(), func(e *Env) bool { return e.Event.Exec.StdioInet }),
 		text("proc.exeline", allClasses, arguments),
 		{name: "thread.ismain", classes: allClasses, flag: func(e *Env) (bool, bool) { return e.Event.Tid == e.Event.Tgid, e.Event.Tid != 0 }},

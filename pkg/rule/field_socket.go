@@ -2,20 +2,24 @@ package rule
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
 // endpoint writes the address and port that are known: the remote ones, or the local ones of a server; of a connection
-// that was taken both ends, the client's first.
+// that was taken both ends, the client's first, and of a descriptor that was made both, ours first.
 func endpoint(e *Env) string {
 	a := &e.Event.Access
 	from := len(e.text)
-	if a.Op == event.OpAccept {
+	switch a.Op {
+	case event.OpAccept:
 		e.text = netip.AddrPortFrom(a.Address.Addr().Unmap(), a.ClientPort).AppendTo(e.text)
 		e.text = netip.AddrPortFrom(a.Local, a.Port).AppendTo(append(e.text, "->"...))
 		return e.since(from)
+	case event.OpDup:
+		e.text = append(netip.AddrPortFrom(a.Local, a.LocalPort).AppendTo(e.text), "->"...)
 	}
 	e.text = netip.AddrPortFrom(a.Address.Addr().Unmap(), a.Port).AppendTo(e.text)
 	return e.since(from)
@@ -24,23 +28,42 @@ func endpoint(e *Env) string {
 // accepts are the connections that a server takes, of which both ends are known.
 func accepts() classes { return opsOf(event.OpAccept) }
 
-// socketFields are of IP sockets. Of others than accepts, an event knows one end: the remote one of connect and send,
+// dups are descriptors of sockets that a process makes of others. Which end is the client is not known of them.
+func dups() classes { return opsOf(event.OpDup) }
+
+// socketFields are of IP sockets. Of others than accepts and dups, an event knows one end: the remote one of connect and send,
 // which is the server then, and the local one of bind and listen, the server too.
 func socketFields() []field {
 	remote, local, both := opsOf(event.OpConnect, event.OpSend), opsOf(event.OpBind, event.OpListen), accepts()
+	either := both | dups()
 	keyed := func(e *Env) (netip.Addr, bool) {
 		prefix := e.Event.Access.Address
 		return prefix.Addr().Unmap(), prefix.IsValid()
 	}
 	server := func(e *Env) (netip.Addr, bool) {
 		a := &e.Event.Access
-		if a.Op == event.OpAccept {
+		if a.Op.OnlyTold() {
 			return a.Local, a.Local.IsValid()
 		}
 		return keyed(e)
 	}
-	port := func(e *Env) (int64, bool) { return int64(e.Event.Access.Port), true }
+	port := func(e *Env) (int64, bool) {
+		a := &e.Event.Access
+		return int64(a.Port), a.Op != event.OpDup || a.Protocol != 0
+	}
 	clientPort := func(e *Env) (int64, bool) { return int64(e.Event.Access.ClientPort), e.Event.Access.ClientPort != 0 }
+	otherPort := func(e *Env) (int64, bool) {
+		if e.Event.Access.Op == event.OpDup {
+			return int64(e.Event.Access.LocalPort), e.Event.Access.LocalPort != 0
+		}
+		return clientPort(e)
+	}
+	localPort := func(e *Env) (int64, bool) {
+		if e.Event.Access.Op == event.OpDup {
+			return otherPort(e)
+		}
+		return port(e)
+	}
 	remotePort := func(e *Env) (int64, bool) {
 		if e.Event.Access.Op == event.OpAccept {
 			return clientPort(e)
@@ -50,13 +73,13 @@ func socketFields() []field {
 	protocol := shared(text("fd.l4proto", sockets(), protocolName))
 	protocol.writes = true
 	return grouped('C', protocol,
-		eitherEnd(address("fd.ip", remote|local|both, keyed), address("fd.ip", both, server)),
-		eitherEnd(address("fd.net", remote|local|both, keyed), address("fd.net", both, server)),
-		eitherEnd(number("fd.port", remote|local|both, port), number("fd.port", both, clientPort)),
+		eitherEnd(address("fd.ip", remote|local|either, keyed), address("fd.ip", either, server)),
+		eitherEnd(address("fd.net", remote|local|either, keyed), address("fd.net", either, server)),
+		eitherEnd(number("fd.port", remote|local|either, port), number("fd.port", either, otherPort)),
 		address("fd.sip", remote|local|both, server), address("fd.snet", remote|local|both, server), number("fd.sport", remote|local|both, port),
 		address("fd.cip", both, keyed), address("fd.cnet", both, keyed), number("fd.cport", both, clientPort),
-		address("fd.rip", remote|both, keyed), address("fd.rnet", remote|both, keyed), number("fd.rport", remote|both, remotePort),
-		address("fd.lip", local|both, server), address("fd.lnet", local|both, server), number("fd.lport", local|both, port),
+		address("fd.rip", remote|either, keyed), address("fd.rnet", remote|either, keyed), number("fd.rport", remote|either, remotePort),
+		address("fd.lip", local|either, server), address("fd.lnet", local|either, server), number("fd.lport", local|either, localPort),
 		shared(text("fd.sockfamily", unixes()|sockets(), func(e *Env) string {
 			switch _, letter := descriptorType(e); letter {
 			case "u":
@@ -98,20 +121,22 @@ func (s *scope) ends(f *field, c *comparison, values []string) (check, int, stri
 }
 
 // isKeyed says whether a field of an end of a connection is what the kernel compares in the events of a class: of a
-// connection that a server takes, that is the client's address, and the server's port.
+// connection that a server takes, that is the client's address, and the server's port; of a descriptor that is made,
+// the other end.
 func (f *field) isKeyed(class int) bool {
-	if !accepts().has(class) {
-		return true
+	switch {
+	case accepts().has(class):
+		return slices.Contains([]string{"fd.cip", "fd.cnet", "fd.rip", "fd.rnet", "fd.sport", "fd.lport"}, f.name)
+	case dups().has(class):
+		return slices.Contains([]string{"fd.rip", "fd.rnet", "fd.rport"}, f.name)
 	}
-	switch f.name {
-	case "fd.cip", "fd.cnet", "fd.rip", "fd.rnet", "fd.sport", "fd.lport":
-		return true
-	}
-	return false
+	return true
 }
 
 func protocolName(e *Env) string {
 	switch p := e.Event.Access.Protocol; p {
+	case 0: // of a Unix socket
+		return ""
 	case event.ProtocolTCP:
 		return "tcp"
 	case event.ProtocolUDP:

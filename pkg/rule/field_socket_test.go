@@ -72,6 +72,58 @@ func TestAcceptPushdown(t *testing.T) {
 	}
 }
 
+// made is descriptor 1, made of a socket between 10.0.0.7:40000 and 192.0.2.9:4444 by dup2.
+func made() *Env {
+	e := onAddress(event.OpDup, event.ProtocolTCP, "192.0.2.9", 4444)
+	a := &e.Event.Access
+	a.Local, a.LocalPort, a.Call, a.Descriptor = netip.MustParseAddr("10.0.0.7"), 40000, "dup2", 1
+	return e
+}
+
+// Of a descriptor of a socket, the call, its number and both ends are known, and not which of them is the client.
+func TestDup(t *testing.T) {
+	e := made()
+	holds(t, e, map[string]bool{
+		`evt.type = dup2 and evt.type in (dup, dup2) and evt.operation = dup`:                         true,
+		`evt.type = dup or evt.type in (dup, dup3) or evt.type != dup2`:                               false,
+		`evt.rawres = 1 and evt.rawres in (0, 1, 2) and fd.num = 1 and evt.res = SUCCESS`:             true,
+		`fd.type = ipv4 and fd.typechar = 4 and fd.sockfamily = ip and fd.l4proto = tcp`:              true,
+		`fd.rip = 192.0.2.9 and fd.rport = 4444 and fd.rnet = 192.0.2.0/24`:                           true,
+		`fd.lip = 10.0.0.7 and fd.lport = 40000 and fd.lnet = 10.0.0.0/8`:                             true,
+		`fd.ip = 192.0.2.9 and fd.ip = 10.0.0.7 and fd.port = 4444 and fd.port = 40000`:               true,
+		`fd.ip != 192.0.2.9 or fd.port != 40000`:                                                      false,
+		`fd.name = "10.0.0.7:40000->192.0.2.9:4444"`:                                                  true,
+		`fd.sip exists or fd.cip exists or fd.sport exists or fd.cport exists or fd.connected exists`: false,
+		`evt.in_baseline exists`: false,
+	})
+	a := &e.Event.Access
+	a.Key, a.Local, a.LocalPort, a.Call = event.Key{Op: event.OpDup}, netip.Addr{}, 0, "dup3"
+	holds(t, e, map[string]bool{
+		`evt.type = dup3 and fd.type = unix and fd.typechar = u and fd.sockfamily = unix`:                              true,
+		`fd.rip exists or fd.rport exists or fd.lport exists or fd.port exists or fd.name exists or fd.l4proto exists`: false,
+	})
+	peer := Interest{Kind: event.Access, Op: event.OpDup, Where: Anywhere}
+	any, net := peer, peer
+	peer.Ports = []PortRange{{22, 22}}
+	net.Networks = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for condition, want := range map[string]Interest{
+		`fd.rport = 22`: peer, `fd.rnet = 10.0.0.0/8`: net, `fd.lport = 22`: any, `fd.port = 22`: any, `fd.ip = 10.0.0.1`: any, `fd.num = 1`: any,
+	} {
+		set, problems := load(t, ruleOf("evt.type = dup2 and "+condition))
+		if len(problems) > 0 {
+			t.Fatal(problems)
+		}
+		if got := set.Plan(); len(got) != 1 || !reflect.DeepEqual(got[0], want) {
+			t.Errorf("%s: got %+v, want %+v", condition, got, want)
+		}
+	}
+	set, _ := load(t, ruleOf("evt.operation = dup and fd.rport = 22"))
+	peer.Exact = true
+	if got := set.Plan(); len(got) != 1 || !reflect.DeepEqual(got[0], peer) {
+		t.Errorf("got %+v, want %+v", got, peer)
+	}
+}
+
 // Nothing can be stopped when a connection is there. A rule that denies by an address means what else is done with it.
 func TestAcceptIsNotStopped(t *testing.T) {
 	_, problems := load(t, ruleOf("evt.type in (accept, accept4) and fd.cip = 10.0.0.1")+"  action: deny\n")
@@ -83,11 +135,11 @@ func TestAcceptIsNotStopped(t *testing.T) {
 		t.Fatal(bad)
 	}
 	for _, i := range set.Plan() {
-		if i.Op == event.OpAccept {
+		if i.Op.OnlyTold() {
 			t.Errorf("%+v", i)
 		}
 	}
-	if e := taken(); len(set.Match(e, All, nil)) != 0 {
+	if len(set.Match(taken(), All, nil)) != 0 || len(set.Match(made(), All, nil)) != 0 {
 		t.Error("asked about a connection that is there")
 	}
 }

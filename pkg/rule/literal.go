@@ -50,6 +50,12 @@ func traitOf(field string, class int) Trait {
 		return OutsideBaseline
 	case "evt.in_baseline":
 		return InBaseline
+	case "proc.is_cwd_detached":
+		return ExecCwd
+	case "evt.by_ancestor":
+		return ByAncestor
+	case "evt.is_host_namespace":
+		return HostNamespace
 	}
 	return TraitUnspecified
 }

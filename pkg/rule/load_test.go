@@ -243,7 +243,7 @@ func TestProblemIDs(t *testing.T) {
 		"- macro: m\n  condition: evt.type = execve\n":                               "unused",
 		"- rule: r\n  condition: evt.num = 0" + rest:                                 "never-asked",
 		"- rule: r\n  condition: evt.type = execve and not evt.arg.fd = 1" + rest:    "not-supplied",
-		"- rule: r\n  condition: evt.type in (execve, dup)" + rest:                   "unobserved-type",
+		"- rule: r\n  condition: evt.type in (execve, pipe)" + rest:                  "unobserved-type",
 		"- rule: r\n  condition: proc.name = x" + rest:                               "always-asked",
 		"- rule: Exec outside baseline\n  condition: evt.type = execve" + rest:       "no-effect",
 	} {

@@ -82,7 +82,7 @@ const (
 // Plan is what the rule wants, by kind and operation. An event that passes none of it cannot match. The
 // drift rule has none: it is the kernel's.
 func (r *Rule) Plan() []Interest {
-	var plan, creates []Interest
+	var plan, creates, dups []Interest
 	r.classes.each(func(class int) {
 		if class == alertClass {
 			return // user space raises them
@@ -92,13 +92,16 @@ func (r *Rule) Plan() []Interest {
 			return
 		}
 		i := b.interest(class)
-		if i.Op == event.OpCreate {
+		switch i.Op {
+		case event.OpCreate:
 			creates = append(creates, i)
-			return
+		case event.OpDup:
+			dups = append(dups, i)
+		default:
+			plan = append(plan, i)
 		}
-		plan = append(plan, i)
 	})
-	return append(plan, together(creates)...)
+	return slices.Concat(plan, together(creates), together(dups))
 }
 
 // interest says what a bound asks of the events of a class.
@@ -117,18 +120,18 @@ func (b *bound) interest(class int) Interest {
 	return i
 }
 
-// together is what is wanted of OpCreate, whose classes the kernel does not tell apart: it decides for all of them
-// alike, or for none.
-func together(creates []Interest) []Interest {
-	for i := range creates {
-		if len(creates) != createClasses || !reflect.DeepEqual(creates[i], creates[0]) {
-			for i := range creates {
-				creates[i].Exact = false
+// together is what is wanted of OpCreate or OpDup, whose classes the kernel does not tell apart: it decides for all of
+// them alike, or for none.
+func together(each []Interest) []Interest {
+	for i := range each {
+		if len(each) != manifold || !reflect.DeepEqual(each[i], each[0]) {
+			for i := range each {
+				each[i].Exact = false
 			}
-			return creates
+			return each
 		}
 	}
-	return creates[:min(1, len(creates))]
+	return each[:min(1, len(each))]
 }
 
 // fits says whether the kernel's tables can hold the tests as they are.

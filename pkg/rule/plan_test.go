@@ -121,7 +121,7 @@ func (g chance) check() string {
 	number := g.pick("0", "1", "2", "65535", "70000", "-1")
 	switch g.IntN(22) {
 	case 0:
-		return "evt.type " + g.pick("= execve", "in (openat, linkat)", "!= connect", "= connect", "in (unlinkat, bind, sendto)", "= accept", "in (accept4, connect)")
+		return "evt.type " + g.pick("= execve", "in (openat, linkat)", "!= connect", "= connect", "in (unlinkat, bind, sendto)", "= accept", "in (accept4, connect)", "= dup2", "in (dup, dup3, connect)")
 	case 1:
 		return onPath + g.pick(" = ", " != ", " startswith ", " endswith ", " contains ", " = ") + `"` + g.path() + `"`
 	case 2:
@@ -170,7 +170,7 @@ func (g chance) actor() string {
 	case 0:
 		return "evt.verdict " + g.pick("in (audit, deny)", "= allow", "!= allow", "= deny", "in (allow, audit, deny)", "in ()", "!= deny")
 	case 1:
-		return g.pick("proc.is_exe_from_memfd", "proc.is_exe_unlinked", "proc.is_exe_detached", "proc.is_exe_upper_layer", "proc.stdio_inet", "evt.in_baseline") +
+		return g.pick("proc.is_exe_from_memfd", "proc.is_exe_unlinked", "proc.is_exe_detached", "proc.is_exe_upper_layer", "proc.stdio_inet", "evt.in_baseline", "proc.is_cwd_detached", "evt.by_ancestor", "evt.is_host_namespace") +
 			g.pick(" = true", " = false", " != true", " in (true, false)", " = anyof (true)")
 	}
 	return named + g.pick(" in ", " in ", " in ", " = anyof ", " = oneof ", " startswith anyof ", " != anyof ") + g.names()
@@ -203,6 +203,9 @@ func (g chance) event(r *Rule) *Env {
 	if e.Event.Access.Op == event.OpAccept && g.IntN(5) > 0 {
 		e.Event.Access.Local, e.Event.Access.ClientPort = netip.MustParseAddr(g.pick("10.0.0.1", "::1", "192.0.2.1")), []uint16{1, 2, 65535}[g.IntN(3)]
 	}
+	if e.Event.Access.Op == event.OpDup && g.IntN(5) > 0 {
+		e.Event.Access.Local, e.Event.Access.LocalPort, e.Event.Access.Descriptor = netip.MustParseAddr(g.pick("10.0.0.1", "::1")), []uint16{1, 2, 65535}[g.IntN(3)], uint32(g.IntN(3))
+	}
 	e.Names = g.hosts
 	e.Event.Access.Port = []uint16{0, 1, 2, 65535}[g.IntN(4)]
 	e.Event.Access.Protocol = []event.Protocol{1, event.ProtocolTCP, event.ProtocolUDP, 132}[g.IntN(4)]
@@ -226,7 +229,8 @@ func (g chance) actorOf(ev *event.Event) {
 	ev.Access.Comm = g.pick("sh", "nginx", "b", "twenty-letters-")
 	x := &ev.Exec
 	x.Comm, x.Unlinked, x.Detached = g.pick("sh", "nginx", "b"), g.IntN(2) == 0, g.IntN(2) == 0
-	x.Upper, x.StdioInet = g.IntN(2) == 0, g.IntN(2) == 0
+	x.Upper, x.StdioInet, x.CwdDetached = g.IntN(2) == 0, g.IntN(2) == 0, g.IntN(2) == 0
+	ev.Access.ByAncestor, ev.Access.HostNamespace = g.IntN(2) == 0, g.IntN(2) == 0
 	if g.IntN(3) == 0 {
 		x.Path = g.program()
 	}

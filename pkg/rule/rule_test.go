@@ -53,7 +53,7 @@ func TestIndex(t *testing.T) {
 		"any":            {"syscall", `proc.name = a`, syscalls},
 		"not of a field": {"tls", `not tls.ok = true`, []event.Kind{event.Handshake}},
 		"none":           {"syscall", `evt.type = execve and tls.sni = a`, nil},
-		"not observed":   {"syscall", `evt.type in (dup, dup2) and proc.name = a`, nil},
+		"not observed":   {"syscall", `evt.type in (pipe, pipe2) and proc.name = a`, nil},
 		"not supplied":   {"syscall", `evt.type = execve and evt.arg.fd = x`, nil},
 		"access":         {"syscall", `evt.type in (open, openat) and proc.name = a`, []event.Kind{event.Access}},
 	} {

@@ -26,21 +26,23 @@ func idOf(name string) uint32 {
 func (s *Ruleset) ByID(id uint32) *Rule { return s.stops[id] }
 
 // stoppable are the classes of events at which the kernel can say no. The image of an Exec is loaded
-// already; there was an ExecCheck before. System calls are learnt only, and connections that a
-// server takes are told when they are there.
+// already; there was an ExecCheck before. System calls are learnt only, and what is only told is there by then.
 func stoppable() classes {
-	return kindsOf(event.Exec, event.ExecCheck, event.Access) &^ opsOf(event.OpSyscall, event.OpAccept)
+	return kindsOf(event.Exec, event.ExecCheck, event.Access) &^ (opsOf(event.OpSyscall) | onlyTold())
 }
+
+// onlyTold are connections that a server takes, and descriptors of sockets that are made of others.
+func onlyTold() classes { return opsWhere(event.Operation.OnlyTold) }
 
 // decidable reports what keeps the kernel from deciding a rule that stops something.
 func (l *loader) decidable(r *Rule, it *item) bool {
 	action := it.value("action")
-	if r.Stops() && r.classes&accepts() != 0 && r.classes != accepts() {
-		if n := r.accepting(); n != nil {
-			l.undecidable(r, n, fmt.Sprintf("nothing can be stopped at %s, and %s is about it", classType(bits.TrailingZeros64(uint64(accepts()))), n.excerpt()))
+	if r.Stops() && r.classes&onlyTold() != 0 && r.classes&^onlyTold() != 0 {
+		if n, about := r.telling(); n != nil {
+			l.undecidable(r, n, fmt.Sprintf("nothing can be stopped at %s, and %s is about it", classType(bits.TrailingZeros64(uint64(about))), n.excerpt()))
 			return false
 		}
-		r.classes &^= accepts() // it is about what is done, and by the way about these
+		r.classes &^= onlyTold() // it is about what is done, and by the way about these
 	}
 	switch {
 	case !r.Stops():
@@ -99,21 +101,32 @@ func (l *loader) tellUndecided(r *Rule) int {
 	return n
 }
 
-// accepting is the first check of the condition that is meant for connections that a server takes: it names them, or
-// holds for nothing else. nil: there is none.
-func (r *Rule) accepting() (first *node) {
+// telling is the first check of the condition that is meant for what is only told, and for which of that: it names it,
+// or holds for nothing else. nil: there is none.
+func (r *Rule) telling() (first *node, about classes) {
 	r.tree.walk(func(n *node, negated bool) {
 		holds := n.may
 		if negated {
 			holds = n.mayNot
 		}
 		names := n.field != nil && slices.Contains([]string{"evt.type", "syscall.type", "evt.operation"}, n.field.name) &&
-			slices.ContainsFunc(n.operands, func(v string) bool { return v == "accept" || v == "accept4" })
-		if first == nil && holds&accepts() != 0 && (names || holds == accepts()) {
-			first = n
+			slices.ContainsFunc(n.operands, namesTold)
+		if told := holds & onlyTold(); first == nil && told != 0 && (names || told == holds) {
+			first, about = n, told
 		}
 	})
-	return first
+	return first, about
+}
+
+// namesTold says whether a value of evt.type or evt.operation names what is only told.
+func namesTold(value string) bool {
+	named := operationsNamed([]string{value})
+	onlyTold().each(func(class int) {
+		if told := classType(class); value == told || slices.Contains(siblings(told), value) {
+			named |= 1 << class
+		}
+	})
+	return named&onlyTold() != 0
 }
 
 // excerpt is the text of a check.

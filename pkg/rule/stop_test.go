@@ -29,6 +29,8 @@ func TestStops(t *testing.T) {
 		"and accept":      {ruleOf("evt.type in (connect, accept) and fd.sport = 4444") + "  action: deny\n", `r.yaml:2:15: rule "r": action deny: nothing can be stopped at accept4, and "evt.type in (connect, accept)" is about it`},
 		"and accept4":     {"- macro: take\n  condition: evt.operation = accept\n" + ruleOf("(evt.type = connect or take) and fd.sport = 4444") + "  action: deny\n", `r.yaml:2:14: rule "r": action deny: nothing can be stopped at accept4, and "evt.operation = accept" is about it`},
 		"and a client":    {ruleOf("fd.sip = 10.0.0.1 or fd.cport = 22") + "  action: deny\n", `r.yaml:2:36: rule "r": action deny: nothing can be stopped at accept4, and "fd.cport = 22" is about it`},
+		"and dup":         {ruleOf("evt.type in (connect, dup2) and fd.rport = 4444") + "  action: deny\n", `nothing can be stopped at dup2, and "evt.type in (connect, dup2)" is about it`},
+		"dup":             {ruleOf("evt.operation = dup and fd.rport = 4444") + "  action: deny\n", "action deny: nothing can be stopped at dup"},
 		"not accept":      {ruleOf("not evt.type in (accept, accept4) and evt.type != accept and fd.sport = 4444") + "  action: deny\n", ""},
 		"either end":      {ruleOf("fd.port = 4444 and not fd.cip = 10.0.0.1") + "  action: deny\n", ""},
 		"one container":   {ruleOf("evt.operation = link and container.id = abc") + "  action: deny\n", `the kernel cannot decide "container.id = abc"`},

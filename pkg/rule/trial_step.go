@@ -72,7 +72,8 @@ type step struct {
 		Upper    bool   `yaml:"upper"`
 		TTY      uint32 `yaml:"tty"` // device number, 0: none
 
-		StdioInet bool `yaml:"stdio_inet"` // standard input and output are sockets of IPv4 or IPv6
+		CwdDetached bool `yaml:"cwd_detached"` // cwd does not lead to the process's root
+		StdioInet   bool `yaml:"stdio_inet"`   // standard input and output are sockets of IPv4 or IPv6
 	} `yaml:"exec"`
 	Handshake struct {
 		Library      string    `yaml:"library"`
@@ -96,11 +97,19 @@ type step struct {
 		Address  string `yaml:"address"`
 		Port     uint16 `yaml:"port"`
 		Value    string `yaml:"value"`       // a number, or its name
-		Local    string `yaml:"local"`       // of accept, whose address is the client's: the server's
+		Local    string `yaml:"local"`       // of accept, whose address is the client's, and of dup: ours
 		Client   uint16 `yaml:"client_port"` // of accept
-		Comm     string `yaml:"comm"`        // of the thread; the process's unless given
+
+		Call       string `yaml:"call"`       // of dup: dup, dup2 or dup3
+		Descriptor uint32 `yaml:"descriptor"` // of dup, the new one
+		LocalPort  uint16 `yaml:"local_port"` // of dup, ours
+
+		Comm     string `yaml:"comm"` // of the thread; the process's unless given
 		Unlinked bool   `yaml:"unlinked"`
 		Known    bool   `yaml:"in_baseline"` // the baseline that the workload is compared with holds it
+
+		ByAncestor    bool `yaml:"by_ancestor"`    // of ptrace and write: who does it is above the process that it is about
+		HostNamespace bool `yaml:"host_namespace"` // of read, write and ptrace: it leads into one of the host's
 
 		Flags *uint32 `yaml:"flags"` // of read and write: of open(2), as x86 numbers them
 		Mode  *uint32 `yaml:"mode"`  // of create: type and permissions; of attributes: what chmod sets
@@ -230,7 +239,7 @@ func (t *step) event() (ev event.Event, err error) {
 	}
 	ev.Exec = event.ExecInfo{
 		Path: x.Path, Filename: x.Filename, Args: x.Args, Cwd: x.Cwd, Comm: x.Comm, UID: x.UID,
-		Unlinked: x.Unlinked, Detached: x.Detached, Script: x.Script, Upper: x.Upper, StdioInet: x.StdioInet,
+		Unlinked: x.Unlinked, Detached: x.Detached, Script: x.Script, Upper: x.Upper, StdioInet: x.StdioInet, CwdDetached: x.CwdDetached,
 		Membership: event.Membership{VPID: 4711, Group: 4711, Session: 4711, TTY: x.TTY},
 	}
 	ev.Handshake = event.HandshakeInfo{
@@ -283,17 +292,23 @@ func (t *step) access(ev *event.Event) error {
 	if a.Value != "" {
 		key.Value, errs[3] = event.ParseValue(key.Op, a.Value)
 	}
-	ev.Access = event.AccessInfo{Key: key, Comm: cmp.Or(a.Comm, t.Process.Comm), Unlinked: a.Unlinked, Known: a.Known, Said: a.Said}
+	ev.Access = event.AccessInfo{Key: key, Comm: cmp.Or(a.Comm, t.Process.Comm), Unlinked: a.Unlinked, Known: a.Known, Said: a.Said, ByAncestor: a.ByAncestor, HostNamespace: a.HostNamespace}
 	return errors.Join(append(errs[:], t.detail(&ev.Access), t.ends(&ev.Access))...)
 }
 
 // ends fills in the ends of a connection beside the key.
 func (t *step) ends(a *event.AccessInfo) (err error) {
-	local := t.Access.Local
-	if a.Op != event.OpAccept && (local != "" || t.Access.Client != 0) {
+	local, call := t.Access.Local, t.Access.Call
+	switch of := t.Access; {
+	case a.Op != event.OpAccept && of.Client != 0 || !a.Op.OnlyTold() && local != "":
 		return fmt.Errorf("%s has no local and client_port", a.Op)
+	case a.Op != event.OpDup && (call != "" || of.Descriptor != 0 || of.LocalPort != 0):
+		return fmt.Errorf("%s has no call, descriptor and local_port", a.Op)
+	case a.Op == event.OpDup && call != "" && call != "dup" && call != "dup2" && call != "dup3":
+		return fmt.Errorf("call: %.40q is not dup, dup2 or dup3", call)
 	}
-	a.ClientPort = t.Access.Client
+	a.ClientPort, a.LocalPort = t.Access.Client, t.Access.LocalPort
+	a.Call, a.Descriptor = call, t.Access.Descriptor
 	if local != "" {
 		a.Local, err = netip.ParseAddr(local)
 	}

@@ -22,6 +22,8 @@ func TestParseTestsRefuses(t *testing.T) {
 		"not an address":    {"- test: a\n  event: access\n  access: {op: read, path: /x, port: 80}\n", "read has no protocol, address and port"},
 		"not a number":      {"- test: a\n  event: access\n  access: {op: read, path: /x, value: 1}\n", "read has no value"},
 		"ends elsewhere":    {"- test: a\n  event: access\n  access: {op: connect, local: 10.0.0.1}\n", "connect has no local and client_port"},
+		"call elsewhere":    {"- test: a\n  event: access\n  access: {op: accept, descriptor: 1}\n", "accept has no call, descriptor and local_port"},
+		"no call":           {"- test: a\n  event: access\n  access: {op: dup, call: dup4}\n", `"dup4" is not dup, dup2 or dup3`},
 		"no end":            {"- test: a\n  event: access\n  access: {op: accept, local: here}\n", `"here"`},
 		"access elsewhere":  {"- test: a\n  access: {op: read, path: /x}\n", "access belongs to the event access"},
 		"events and steps":  {"- {test: a, event: exec, steps: [{event: exec}]}", "its events are in steps"},

@@ -248,3 +248,31 @@ func TestStandardSockets(t *testing.T) {
 		}
 	}
 }
+
+// A working directory is told to be beyond the root of who executes, where a changed root left it behind.
+func TestWorkingDirectoryBeyondTheRoot(t *testing.T) {
+	scope, got := open(t)
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(dir+"/program", self, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for i, tc := range []struct {
+		root, program, dir string
+		beyond             bool
+	}{
+		{dir, "/program", "", true}, {dir, "/program", "/", false}, {"", dir + "/program", "", false},
+	} {
+		cmd := scope.Command(t, tc.program, "-test.run=^$")
+		cmd.SysProcAttr.Chroot, cmd.Dir = tc.root, tc.dir
+		if err := cmd.Run(); err != nil {
+			t.Fatal(err)
+		}
+		if x := got.Wait(t, event.Exec, i+1)[i].Exec; x.CwdDetached != tc.beyond || x.Detached || x.Path != tc.program {
+			t.Errorf("%d: %+v", i, x)
+		}
+	}
+}

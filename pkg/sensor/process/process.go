@@ -226,6 +226,8 @@ func decodeExec(raw []byte, ev *event.Event) error {
 		StdioInet: r.Flags&socket != 0,
 		Repeated:  r.Repeated,
 
+		CwdDetached: r.Flags&cwdDetached != 0,
+
 		Membership:   event.Membership{VPID: r.Vpid, Session: r.Session, Group: r.Group, TTY: r.Tty, Namespace: r.NamespaceTicks},
 		Capabilities: event.Capabilities{Permitted: r.Permitted, Effective: r.Effective, Inheritable: r.Inheritable, Known: true},
 	}
@@ -257,6 +259,7 @@ const (
 	upper         = 4
 	socket        = 8
 	otherName     = 16
+	cwdDetached   = 32
 )
 
 // view reads the begin of raw as a T without copying.

@@ -46,6 +46,7 @@ func deeds() map[string]deed {
 		"read":    {none, func(_ int, args []string) error { return open(args[0], unix.O_RDONLY) }},
 		"create":  {none, func(_ int, args []string) error { return open(args[0], unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY) }},
 		"connect": {none, func(_ int, args []string) error { return connect(args) }},
+		"dup":     {none, func(_ int, args []string) error { return dup(args) }},
 		"scan":    {none, func(_ int, args []string) error { return scan(args) }},
 		"address": {none, func(_ int, args []string) error { return addAddress(args[0]) }},
 		"map": {
@@ -55,9 +56,20 @@ func deeds() map[string]deed {
 				return err
 			},
 		},
-		"ptrace":      {none, func(_ int, args []string) error { return onProcess(args, unix.PtraceAttach) }},
-		"poke":        {none, func(_ int, args []string) error { return onProcess(args, poke) }},
-		"outside":     {openSelf, func(fd int, args []string) error { return errors.Join(unix.Chroot(args[0]), execute(fd)) }},
+		"ptrace":  {none, func(_ int, args []string) error { return onProcess(args, unix.PtraceAttach) }},
+		"poke":    {none, func(_ int, args []string) error { return onProcess(args, poke) }},
+		"outside": {openSelf, func(fd int, args []string) error { return errors.Join(unix.Chroot(args[0]), execute(fd)) }},
+		"beyond": {none, func(_ int, args []string) error {
+			return errors.Join(unix.Chdir("/"), unix.Chroot(args[0]), runAs(args[1]))
+		}},
+		"below": {none, func(_ int, args []string) error {
+			return errors.Join(unix.Chroot(args[0]), unix.Chdir("/"), runAs(args[1]))
+		}},
+		"apart": {none, func(_ int, args []string) error {
+			return errors.Join(unix.Unshare(unix.CLONE_NEWUTS), open(args[0], unix.O_RDONLY))
+		}},
+		"enter":       {none, func(_ int, args []string) error { return onProcess(args, enterNamespace) }},
+		"debug":       {none, func(_ int, args []string) error { return debug(args[0]) }},
 		"memfd":       {none, func(_ int, args []string) error { return executeCopy(args[0]) }},
 		"mount":       {none, func(_ int, args []string) error { return unix.Mount("none", args[0], "tmpfs", 0, "") }},
 		"overlay":     {none, func(_ int, args []string) error { return overlay(args[0]) }},
@@ -154,6 +166,39 @@ func executeCopy(program string) error {
 		return err
 	}
 	return execute(fd)
+}
+
+func runAs(program string) error { return unix.Exec(program, []string{program}, nil) }
+
+// enterNamespace goes from a namespace of its own into that of a process, by its descriptor.
+func enterNamespace(pid int) error {
+	if err := unix.Unshare(unix.CLONE_NEWUTS); err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return fmt.Errorf("open process: %w", err)
+	}
+	return unix.Setns(fd, unix.CLONE_NEWUTS)
+}
+
+// debug starts a program that asks to be traced, and attaches to another one that it starts, and to its memory.
+func debug(program string) error {
+	asks := exec.Command(program)
+	asks.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
+	if err := asks.Start(); err != nil {
+		return fmt.Errorf("start traced: %w", err)
+	}
+	_ = asks.Process.Kill()
+	_ = asks.Wait()
+	other := exec.Command(program)
+	if err := other.Start(); err != nil {
+		return err
+	}
+	err := errors.Join(unix.PtraceAttach(other.Process.Pid), open(fmt.Sprintf("/proc/%d/mem", other.Process.Pid), unix.O_WRONLY))
+	_ = other.Process.Kill()
+	_ = other.Wait()
+	return err
 }
 
 func inUserNamespace(program string) error {

@@ -69,6 +69,35 @@ func withUnix(name string, do func(fd int, name unix.Sockaddr) error) error {
 	return do(fd, &unix.SockaddrUnix{Name: name})
 }
 
+// dup connects to an address and port, makes the connection the descriptor args[2] and those behind it, and becomes the
+// program that is named last, if one is.
+func dup(args []string) error {
+	if len(args) < 3 {
+		return errors.New("want an address, a port and descriptors")
+	}
+	to, err := netip.ParseAddrPort(args[0] + ":" + args[1])
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("make socket: %w", err)
+	}
+	if err := unix.Connect(fd, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())}); err != nil {
+		return fmt.Errorf("connect: %w", err)
+	}
+	for _, text := range args[2:] {
+		number, err := strconv.Atoi(text)
+		if err != nil {
+			return unix.Exec(text, []string{text}, nil)
+		}
+		if err := unix.Dup3(fd, number, 0); err != nil {
+			return fmt.Errorf("make descriptor %d: %w", number, err)
+		}
+	}
+	return nil
+}
+
 // scan tries the ports from args[1] to args[2] of an address, where nobody need answer.
 func scan(args []string) error {
 	if len(args) != 3 {
