@@ -97,7 +97,7 @@ func TestUnits(t *testing.T) {
 		}
 	}
 	allowed := strings.Fields(setting(t, "plumbline-agent.service", "SystemCallFilter"))
-	for _, call := range []string{"bpf", "perf_event_open"} {
+	for _, call := range []string{"bpf", "perf_event_open", "adjtimex", "fanotify_init", "fanotify_mark"} {
 		if !slices.Contains(allowed, call) {
 			t.Errorf("the agent may not call %s", call)
 		}

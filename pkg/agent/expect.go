@@ -66,9 +66,12 @@ const maxUnheld = 128
 // which rules deny the ones that ran last. Of both there may be thousands of the others: those that have another name
 // each time, such as the instances of a socket's service.
 func (r *registry) expectable(units []storedUnit) (names []string, leftOut int) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
 	var unheld []storedUnit
 	for _, u := range units {
 		switch {
+		case r.byName[u.name] != nil: // it runs
 		case isHeld(u.mode):
 			names = append(names, u.name)
 		case r.isExpected(u.name, u.mode):
@@ -92,7 +95,7 @@ func (r *registry) Expect(name string, paths []string, at func(path string) (det
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.byName[name] != nil {
-		return nil // it runs
+		return nil
 	}
 	stored, mode, err := r.Store.Load(name)
 	if err != nil || stored == nil {

@@ -143,6 +143,13 @@ func TestExpectableUnits(t *testing.T) {
 	for i := range maxUnheld + 20 {
 		units = append(units, storedUnit{fmt.Sprintf("in@%d.service", i), event.Learn, time.Unix(int64(i), 0)})
 	}
+	for i := range maxUnheld { // those that run need no place
+		name := fmt.Sprintf("in@running-%d.service", i)
+		if err := r.Find(uint64(i+1), detect.Subject{Name: name, Kind: "unit", Cgroup: "/system.slice/" + name}); err != nil {
+			t.Fatal(err)
+		}
+		units = append(units, storedUnit{name, event.Learn, time.Unix(1_000_000, 0)})
+	}
 	units = append(units, storedUnit{"web.service", event.Enforce, time.Unix(0, 0)}, storedUnit{"in@old.service", event.AuditMode, time.Unix(0, 0)}, storedUnit{"other.service", event.Learn, time.Unix(9, 0)})
 	names, leftOut := r.expectable(units)
 	if leftOut != 20 || len(names) != maxUnheld+2 || !slices.Equal(names[:3], []string{"web.service", "in@old.service", fmt.Sprintf("in@%d.service", maxUnheld+19)}) {

@@ -16,14 +16,16 @@ const (
 	// expireAfter this, what was learnt of a container that has not run since is deleted. What somebody has
 	// promoted stays.
 	expireAfter = 7 * 24 * time.Hour
+	// After a start of the machine the containers of before come back first.
+	firstExpiry = time.Hour
 	expireEvery = 24 * time.Hour
 )
 
 // Forget lets go of containers that ended a while ago. Their baselines stay in the store.
 func (r *registry) Forget() error {
 	var errs []error
-	for _, m := range r.takeEnded() {
-		err := r.save(m.kin)
+	for m, k := range r.takeEnded() {
+		err := r.save(k)
 		if err == nil {
 			err = r.drop(m)
 		}
@@ -33,15 +35,16 @@ func (r *registry) Forget() error {
 	return errors.Join(errs...)
 }
 
-// takeEnded lists whom to forget. Their baselines are saved in any case, unless others that have them run: the age of the
+// takeEnded tells whom to forget, and their baselines. These are saved in any case, unless others that have them run: the age of the
 // file is the time since their end.
-func (r *registry) takeEnded() (ended []*member) {
+func (r *registry) takeEnded() map[*member]*kin {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	ended := map[*member]*kin{}
 	for _, m := range r.byID {
 		if m.subject.Kind == string(workload.Container) && len(m.cgroups) == 0 && r.Now().Sub(m.ended) >= forgetAfter {
 			m.dirty = m.dirty || m.unreadable == nil && m.running() == 0
-			ended = append(ended, m)
+			ended[m] = m.kin
 		}
 	}
 	return ended
@@ -76,22 +79,23 @@ func (r *registry) Knows(name string) bool {
 	return r.kins[name] != nil
 }
 
-// expireBaselines deletes what nobody will ask for, now and once a day.
+// expireBaselines deletes what nobody will ask for, an hour after the start and once a day.
 func (a *Agent) expireBaselines(ctx context.Context) error {
-	ticker := time.NewTicker(expireEvery)
-	defer ticker.Stop()
+	next := time.NewTimer(firstExpiry)
+	defer next.Stop()
 	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-next.C:
+			next.Reset(expireEvery)
+		}
 		n, err := a.store.Expire(time.Now().Add(-expireAfter), a.registry.Knows)
 		if err != nil {
 			a.cfg.Log.Error("expire baselines", "error", err)
 		}
 		if n > 0 {
 			a.cfg.Log.Info("expired baselines of containers", "baselines", n)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
 		}
 	}
 }

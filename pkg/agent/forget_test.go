@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"testing"
@@ -76,6 +77,7 @@ func TestEndedContainersAreForgotten(t *testing.T) {
 func TestExpire(t *testing.T) {
 	now := time.Now()
 	for name, tc := range map[string]struct {
+		name    string // "w" if empty
 		kind    string
 		mode    event.Mode
 		age     time.Duration
@@ -85,6 +87,8 @@ func TestExpire(t *testing.T) {
 	}{
 		"learnt":       {kind: "container", mode: event.Learn, age: 2 * expireAfter, want: 1},
 		"off":          {kind: "container", mode: event.Off, age: 2 * expireAfter, want: 1},
+		"common, off":  {name: "shop/web@web:1", kind: "container", mode: event.Off, age: 2 * expireAfter},
+		"common":       {name: "shop/web@web:1", kind: "container", mode: event.Learn, age: 2 * expireAfter, want: 1},
 		"lately":       {kind: "container", mode: event.Learn, age: expireAfter / 2},
 		"needed":       {kind: "container", mode: event.Learn, age: 2 * expireAfter, needed: true},
 		"audited":      {kind: "container", mode: event.AuditMode, age: 2 * expireAfter},
@@ -98,17 +102,18 @@ func TestExpire(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			p := baseline.New("w", tc.kind, event.AllDimensions)
+			name := cmp.Or(tc.name, "w")
+			p := baseline.New(name, tc.kind, event.AllDimensions)
 			p.Add(program("/bin/a"), false, now)
 			if tc.mode == event.Learn || tc.mode == event.Off {
 				p.Demote(tc.mode)
 			} else if err := p.Promote(tc.mode, "test"); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := store.Save("w", p); err != nil {
+			if _, err := store.Save(name, p); err != nil {
 				t.Fatal(err)
 			}
-			file := store.file("w")
+			file := store.file(name)
 			if tc.damaged {
 				if err := os.WriteFile(file, append(mustRead(t, file), "damage: 1\n"...), 0o600); err != nil {
 					t.Fatal(err)
@@ -123,6 +128,13 @@ func TestExpire(t *testing.T) {
 			}
 			if _, err := os.Stat(file); errors.Is(err, os.ErrNotExist) != (tc.want == 1) {
 				t.Errorf("the file: %v", err)
+			}
+			if !tc.needed {
+				return
+			}
+			// It is as old as if it had run until now.
+			if n, err := store.Expire(now.Add(-expireAfter), func(string) bool { return false }); err != nil || n != 0 {
+				t.Errorf("%d expired that ran a moment ago: %v", n, err)
 			}
 		})
 	}

@@ -194,6 +194,8 @@ func (m *member) noteFile(k event.Key, changed time.Time) (before time.Time) {
 
 // dropUnused forgets baselines that no workload has, once they are stored.
 func (r *registry) dropUnused() {
+	r.saving.Lock() // what is being written is not dirty, and not stored yet
+	defer r.saving.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for name, k := range r.kins {

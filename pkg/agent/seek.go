@@ -42,7 +42,8 @@ func (a *Agent) tellLate(w detect.Subject, did []event.Key) {
 // seek is for what a container is called. A runtime writes that down before it makes the container's cgroup, as a rule.
 // Until it is found the container has a baseline of its own, which is not stored.
 type seek struct {
-	begins bool // the container did after the agent
+	begins bool        // the container did after the agent
+	early  []event.Key // what it executed before the kernel knew it: see NoteEarly
 	tries  int
 	next   time.Time
 }
@@ -169,11 +170,14 @@ func (r *registry) NoteEarly(ev *event.Event) {
 		return
 	}
 	for _, m := range r.byID {
-		held := m.subject.Mode == event.AuditMode || m.subject.Mode == event.Enforce
-		if !held || !m.cgroups[ev.CgroupID] || m.subject.Kind != string(workload.Container) {
+		if !m.cgroups[ev.CgroupID] || m.subject.Kind != string(workload.Container) {
 			continue
 		}
-		if did := (event.Key{Op: event.OpExec, Path: strings.Clone(x.Path)}); !m.profile.Allows(did) {
+		did := event.Key{Op: event.OpExec, Path: strings.Clone(x.Path)}
+		if m.seek != nil && len(m.seek.early) < maxLate { // by what it is held is not known yet
+			m.seek.early = append(m.seek.early, did)
+		}
+		if isHeld(m.subject.Mode) && !m.profile.Allows(did) {
 			r.leftOut.late++
 			r.Late(m.subject, []event.Key{did})
 		}
@@ -182,6 +186,9 @@ func (r *registry) NoteEarly(ev *event.Event) {
 
 // handOver makes of what a container did under a baseline of its own what becomes of it under the common one.
 func (r *registry) handOver(m, before *member) error {
+	for _, k := range before.seek.early {
+		before.profile.Add(k, false, r.Now())
+	}
 	if m.subject.Mode == event.Learn {
 		full := m.profile.Full()
 		m.profile.Adopt(before.profile)

@@ -98,6 +98,33 @@ func TestPlaceIsTriedAgain(t *testing.T) {
 	b.check("after", 2, event.Enforce, "/bin/a")
 }
 
+// A program that was executed before the kernel knew the container, whose name came later still, is told or learnt as what it
+// did since.
+func TestEarlyAndLate(t *testing.T) {
+	for _, mode := range []event.Mode{event.Learn, event.Enforce} {
+		called := map[string]string{"1": shopWeb}
+		b := newBoxes(t, t.TempDir(), called)
+		b.begin(1, "1", "/bin/a")
+		if mode == event.Enforce {
+			b.must(b.SetMode(shopWeb, mode, "test"))
+		}
+		b.begin(2, "2", "/bin/a")
+		for range maxLate + 2 {
+			b.NoteEarly(&event.Event{Kind: event.Exec, CgroupID: 2, Workload: 99, Exec: event.ExecInfo{Path: "/bin/early"}})
+		}
+		if b.late != nil {
+			t.Errorf("%s: told before it is known: %v", mode, b.late)
+		}
+		called["2"] = shopWeb
+		b.now = b.now.Add(seekDelays()[0])
+		b.seekAll()
+		held := b.byName[box("2").Name].profile.Has(program("/bin/early"))
+		if told := slices.Equal(b.late, []event.Key{program("/bin/early")}); told != (mode == event.Enforce) || held != (mode == event.Learn) {
+			t.Errorf("%s: told %v, in the baseline: %t", mode, b.late, held)
+		}
+	}
+}
+
 // Who decides about a container before its name is known decides about that container.
 func TestDecidedBeforeTheName(t *testing.T) {
 	called := map[string]string{}

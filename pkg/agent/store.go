@@ -95,7 +95,12 @@ func (s *baselineStore) Expire(before time.Time, needed func(workload string) bo
 			continue // or gone meanwhile
 		}
 		p := readContainer(file)
-		if p == nil || p.Mode() == event.AuditMode || p.Mode() == event.Enforce || needed(p.Workload()) {
+		if p == nil || p.Mode() == event.AuditMode || p.Mode() == event.Enforce || p.Mode() == event.Off && workload.IsKin(p.Workload()) {
+			continue // somebody has decided about it
+		}
+		if needed(p.Workload()) { // it runs, and has learnt nothing new for as long: that must not make it old
+			now := time.Now()
+			errs = append(errs, os.Chtimes(file, now, now))
 			continue
 		}
 		if err := os.Remove(file); err != nil {

@@ -295,6 +295,12 @@ func TestAdopt(t *testing.T) {
 	if before := p.NoteFile(binary("/bin/b"), noon); !before.IsZero() {
 		t.Errorf("the file is known: %v", before)
 	}
+	cut := New("0123456789ac", "container", execOnly)
+	cut.Observe(&event.Event{Kind: event.Exec, Exec: event.ExecInfo{Path: "/long", Partial: true}}, noon)
+	if p.Adopt(cut); p.Full() != execOnly {
+		t.Errorf("what it could not name is forgotten: full are %b", p.Full())
+	}
+	p.Demote(event.Learn)
 	if err := p.Promote(event.Enforce, "test"); err != nil {
 		t.Fatal(err)
 	}

@@ -80,6 +80,9 @@ func (p *Profile) Adopt(other *Profile) (left []event.Key) {
 			left = append(left, k)
 		}
 	}
+	if p.learning() { // what it could not name is not in its keys
+		p.full |= other.full & p.held
+	}
 	return left
 }
 

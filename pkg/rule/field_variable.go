@@ -57,11 +57,11 @@ const maxTurns = 64
 // the order in which they are read.
 func anyTurn(inner check) check {
 	return func(e *Env) bool {
-		is := false
-		e.turns = 1
-		for turn := 0; turn < e.turns && !is; turn++ {
+		is, turns := false, 1 // a check that fails early has not read all of them
+		for turn := 0; turn < turns && !is; turn++ {
 			e.rest, e.turns = turn, 1
 			is = inner(e)
+			turns = max(turns, e.turns)
 		}
 		e.rest, e.turns = 0, 0
 		return is

@@ -62,12 +62,13 @@ func TestVariableTwice(t *testing.T) {
 // of the other.
 func TestVariablesTwice(t *testing.T) {
 	e := shell()
-	e.Variables = environmentOf(map[string][]string{"A": {"x", "y"}, "B": {"y", "x"}, "C": {"p", "q"}})
+	e.Variables = environmentOf(map[string][]string{"A": {"x", "y"}, "B": {"y", "x"}, "C": {"p", "q"}, "D": {"no base64!", "djEK"}, "E": {"other", "v1\n"}})
 	holds(t, e, map[string]bool{
 		`proc.env[A] = val(proc.env[B]) and proc.env[A] != val(proc.env[B])`: true,
 		`proc.env[A] = val(proc.env[C]) or proc.env[C] = val(proc.env[A])`:   false,
 		`concat(proc.env[A], proc.env[B], proc.env[C]) in (xyp)`:             true,
 		`concat(proc.env[A], proc.env[B], proc.env[C]) in (yxq)`:             true,
+		`b64(proc.env[D]) = val(proc.env[E])`:                                true,
 		`concat(proc.env[A], proc.env[B], proc.env[C]) = xxq`:                true,
 		`concat(proc.env[A], proc.env[B], proc.env[C]) = yyp`:                true,
 		`concat(proc.env[A], proc.env[B], proc.env[C]) = ypx `:               false,

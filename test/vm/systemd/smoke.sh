@@ -80,6 +80,12 @@ systemctl start shop
 plumbline-agent mode set shop.service enforce
 [ "$(ask id)" = failed ] || fail "id ran after the mode was set again"
 
+# After a minute it has asked for all that it asks for now and then, and its unit has let it.
+aged() { [ $(($(cut -d. -f1 /proc/uptime) * 1000000 - $(systemctl show -p ExecMainStartTimestampMonotonic --value plumbline-agent))) -gt 75000000 ]; }
+until_true 120 aged
+[ "$(systemctl show -p NRestarts --value plumbline-agent)" = 0 ] || fail "the agent was started again"
+! journalctl --no-pager -o cat -u plumbline-agent | grep "look at the agent's own state" || fail "it may not look at its own state"
+
 # Enforcement outlives the agent, and ends when somebody says so.
 systemctl stop plumbline-agent
 [ "$(systemctl is-failed plumbline-agent)" != failed ] || fail "the agent did not end cleanly"
