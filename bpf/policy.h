@@ -570,7 +570,7 @@ __noinline int is_cwd_detached(__u32 number)
 {
 	struct place *p = bpf_map_lookup_elem(&places, &number);
 	struct task_struct *task;
-	struct vfsmount *mnt;
+	struct vfsmount *mount, *mnt;
 	struct dentry *dentry;
 	struct fs_struct *fs;
 	int facts;
@@ -578,6 +578,7 @@ __noinline int is_cwd_detached(__u32 number)
 	if (!p)
 		return 0;
 	task = p->task;
+	mount = p->mount;
 	fs = BPF_CORE_READ(task, fs);
 	dentry = p->dentry;
 	mnt = p->mnt;
@@ -585,7 +586,9 @@ __noinline int is_cwd_detached(__u32 number)
 		return 0;	/* most of all */
 	p->dentry = BPF_CORE_READ(fs, pwd.dentry);
 	p->mnt = BPF_CORE_READ(fs, pwd.mnt);
+	p->mount = NULL;	/* it may be that of another name of the program */
 	facts = write_name(number, CWD);
+	p->mount = mount;
 	p->dentry = dentry;
 	p->mnt = mnt;
 	return facts & PATH_DETACHED;
