@@ -83,20 +83,32 @@ func (l *late) take(shared *sensor.Shared, collection *ebpf.Collection, uses map
 	return nil
 }
 
-// set attaches the hooks of these operations, each 1 << operation, and takes the others away.
-func (l *late) set(ops uint32) {
+// want attaches the hooks of these operations, each 1 << operation.
+func (l *late) want(ops uint32) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range l.hooks {
 		h := &l.hooks[i]
-		h.wanted = ops&(1<<h.op) != 0
-		switch {
-		case !h.wanted:
-			h.err = h.detach()
-		case h.links == nil:
-			if h.err = l.attach(h); h.err != nil {
-				h.err = errors.Join(h.err, h.detach())
-			}
+		if ops&(1<<h.op) == 0 {
+			continue
+		}
+		h.wanted = true
+		if h.links != nil {
+			continue
+		}
+		if h.err = l.attach(h); h.err != nil {
+			h.err = errors.Join(h.err, h.detach())
+		}
+	}
+}
+
+// keep takes the hooks of all other operations away.
+func (l *late) keep(ops uint32) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i := range l.hooks {
+		if h := &l.hooks[i]; ops&(1<<h.op) == 0 {
+			h.wanted, h.err = false, h.detach()
 		}
 	}
 }
@@ -177,7 +189,7 @@ func (l *late) status() []sensor.Status {
 }
 
 func (l *late) Close() error {
-	l.set(0)
+	l.keep(0)
 	var errs []error
 	for _, h := range l.hooks {
 		errs = append(errs, h.err)

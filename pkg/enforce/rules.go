@@ -39,8 +39,8 @@ func (e *Enforcer) LoadRules(set *rule.Ruleset) (Rules, error) {
 		return e.rules.Rules, err
 	}
 	next := Rules{Generation: max(e.rules.Generation+1, 1), Entries: len(w.paths) + len(w.above) + len(w.prefixes) + len(w.suffixes) + len(w.facts)}
-	e.late.set(w.ops | bitsOf(e.rules.Operations))
-	defer func() { e.late.set(bitsOf(e.rules.Operations)) }()
+	e.late.want(w.ops)
+	defer func() { e.late.keep(bitsOf(e.rules.Operations)) }()
 	for ops := w.ops; ops != 0; ops &= ops - 1 {
 		op := event.Operation(bits.TrailingZeros32(ops))
 		next.Operations = append(next.Operations, op)
