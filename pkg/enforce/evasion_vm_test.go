@@ -3,15 +3,22 @@ package enforce_test
 import (
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
+	"github.com/plumbline-io/plumbline/pkg/enforce"
 	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/sensor/sensortest"
 )
 
 // Every way around a baseline is stopped, or docs/limits.md says why not: with the hooks of every rung
-// that decides before the operation. Then the same of rules that deny. On a kernel each, as they take a minute.
+// that decides before the operation. Then the same of rules that deny. It takes more than a minute: the matrix does it with
+// the hooks of LSM.
 func TestEvasion(t *testing.T) {
 	eachStrength(t, func(t *testing.T, w *trial) {
+		if strings.HasSuffix(t.Name(), "/"+enforce.FmodRet.String()) {
+			sensortest.ByHand(t)
+		}
 		w.scope.Held = event.AllDimensions
 		w.scope.Set(t, event.Off, 1)
 		listenAbstract(t)

@@ -99,7 +99,7 @@ func (s *Systemd) Run(ctx context.Context, live io.Writer) (Result, error) {
 		return Result{}, err
 	}
 	if s.Timeout == 0 {
-		s.Timeout = 10 * time.Minute
+		s.Timeout = 30 * time.Minute
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
@@ -119,8 +119,12 @@ func (s *Systemd) Run(ctx context.Context, live io.Writer) (Result, error) {
 	waitErr := cmd.Wait()
 	if len(r.results) != 1 {
 		console, _ := os.ReadFile(filepath.Join(dir, "console"))
-		return Result{}, fmt.Errorf("boot %s with systemd: the script did not end (%w); the console ends with:\n%s%s",
+		err := fmt.Errorf("boot %s with systemd: the script did not end (%w); the console ends with:\n%s%s",
 			s.Kernel.Version, errors.Join(ctx.Err(), readErr, waitErr), tail(console, 30), complaints.Bytes())
+		if r.current != nil {
+			err = fmt.Errorf("%w\nthe script's output ends with:\n%s", err, tail(r.current.Output, 30))
+		}
+		return Result{}, err
 	}
 	return r.results[0], nil
 }

@@ -19,8 +19,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// patience is how long a scenario waits for what has to happen. The guest is an emulated machine.
-const patience = 2 * time.Minute
+// patience is how long a scenario waits for what has to happen. The guest is an emulated machine, and the emulator may have
+// to share its own.
+const patience = 5 * time.Minute
 
 func TestScenarios(t *testing.T) {
 	if os.Getenv("PLUMBLINE_VM") == "" {

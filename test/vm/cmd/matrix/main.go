@@ -39,7 +39,7 @@ func main() {
 	verbose := flag.Bool("v", false, "print the output of every test as it comes")
 	must := flag.Bool("must", false, "fail, instead of skipping, where QEMU is missing")
 	cover := flag.String("cover", "bin/coverage", "directory for coverage profiles")
-	timeout := flag.Duration("timeout", 45*time.Minute, "of one boot")
+	timeout := flag.Duration("timeout", 80*time.Minute, "of one boot")
 	fresh := flag.Bool("fresh", false, "run every guest, also one in which everything passed and nothing has changed since")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

@@ -200,7 +200,7 @@ func testdata(name, pkg string) ([]vm.File, error) {
 }
 
 func (p *payload) steps(b boot, o options) []vm.Step {
-	args := []string{"-test.v", "-test.timeout=19m"}
+	args := []string{"-test.v", "-test.timeout=44m"}
 	env := []string{
 		"PLUMBLINE_CGROUPS=" + b.cgroups, fmt.Sprintf("PLUMBLINE_LSM=%t", b.lsm), "PLUMBLINE_KERNEL=" + b.kernel,
 		"PATH=/testbin:/bin:/usr/bin:/sbin:/usr/sbin",
@@ -213,7 +213,7 @@ func (p *payload) steps(b boot, o options) []vm.Step {
 				run = "^(" + strings.Join(t.tests, "|") + ")$"
 			}
 			steps = append(steps, vm.Step{
-				Name: t.name, Dir: "/work/" + t.name, Env: env, Timeout: 20 * time.Minute, Fetch: []string{cover},
+				Name: t.name, Dir: "/work/" + t.name, Env: env, Timeout: 45 * time.Minute, Fetch: []string{cover},
 				Args: append([]string{"/testbin/" + t.name + ".test", "-test.coverprofile=" + cover, "-test.run=" + run}, args...),
 			})
 		}
@@ -222,7 +222,7 @@ func (p *payload) steps(b boot, o options) []vm.Step {
 		return steps
 	}
 	return append(steps, vm.Step{
-		Name: scenarioStep, Dir: "/work/scenario", Env: env, Timeout: 20 * time.Minute,
+		Name: scenarioStep, Dir: "/work/scenario", Env: env, Timeout: 45 * time.Minute,
 		Args: append([]string{"/testbin/test_vm_scenario.test", "-test.run=" + cmp.Or(o.run, "TestScenarios")}, args...),
 	})
 }
