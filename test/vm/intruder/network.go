@@ -32,12 +32,9 @@ func listen(port string) error {
 	if err != nil {
 		return err
 	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("make socket: %w", err)
-	}
-	defer unix.Close(fd)
-	return errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Port: int(n)}), unix.Listen(fd, 1))
+	return withSocket(unix.AF_INET, unix.SOCK_STREAM, func(fd int) error {
+		return errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Port: int(n)}), unix.Listen(fd, 1))
+	})
 }
 
 // send sends a datagram without a connect.
@@ -46,12 +43,9 @@ func send(args []string) error {
 	if err != nil {
 		return err
 	}
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("make socket: %w", err)
-	}
-	defer unix.Close(fd)
-	return unix.Sendto(fd, []byte{0}, 0, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
+	return withSocket(unix.AF_INET, unix.SOCK_DGRAM, func(fd int) error {
+		return unix.Sendto(fd, []byte{0}, 0, &unix.SockaddrInet4{Addr: to.Addr().As4(), Port: int(to.Port())})
+	})
 }
 
 // connectUnix connects to a socket by its path, or by its abstract name after an @.
@@ -61,12 +55,17 @@ func connectUnix(name string) error { return withUnix(name, unix.Connect) }
 func bindUnix(name string) error { return withUnix(name, unix.Bind) }
 
 func withUnix(name string, do func(fd int, name unix.Sockaddr) error) error {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	return withSocket(unix.AF_UNIX, unix.SOCK_STREAM, func(fd int) error { return do(fd, &unix.SockaddrUnix{Name: name}) })
+}
+
+// withSocket does something with a socket.
+func withSocket(family, kind int, do func(fd int) error) error {
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("make socket: %w", err)
 	}
 	defer unix.Close(fd)
-	return do(fd, &unix.SockaddrUnix{Name: name})
+	return do(fd)
 }
 
 // dup connects to an address and port, makes the connection the descriptor args[2] and those behind it, and becomes the
