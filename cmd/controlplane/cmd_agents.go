@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/plumbline-io/plumbline/pkg/bus"
 	"github.com/plumbline-io/plumbline/pkg/controlplane"
 )
 
@@ -22,8 +23,9 @@ func newAgents() *cobra.Command {
 		Long: `Show every agent that was ever heard of. STATE is healthy, late (missed two heartbeats) or lost
 (missed ten). MODES counts workloads; in capitals are the enforced ones that are held to less than their
 baselines say: PAUSED, STEPPED_DOWN, BLIND (hooks are missing), UNPINNED (ends with the agent). HOOKS is how many hooks are supported, of how many. LOST counts events and alerts that
-the agent could not deliver since it started; MISSING counts gaps in the alerts that were stored. The
-reasons for both, and for each hook, are in -o json.`,
+the agent could not deliver since it started; MISSING counts gaps in the alerts that were stored. FALCO counts the alerts that
+the agent took from the Falco of its node since it started; ERROR: none can be had, or what came last was refused; -: it takes
+none. The reasons for all these, and for each hook, are in -o json.`,
 		Example: `  plumbline agents
   plumbline agents -o json | jq '.heartbeat.support[] | select(.supported | not)'`,
 		Args: cobra.NoArgs,
@@ -55,7 +57,7 @@ func runAgents(cmd *cobra.Command, o clientOptions) error {
 		return err
 	}
 	return newTable(cmd.OutOrStdout(), "NODE", "CLUSTER", "STATE", "LAST SEEN", "VERSION", "KERNEL", "MODES", "HOOKS",
-		"LOST", "STORED", "MISSING", "RSS MIB").print(rows)
+		"LOST", "STORED", "MISSING", "FALCO", "RSS MIB").print(rows)
 }
 
 func agentRow(a controlplane.AgentItem) []string {
@@ -79,7 +81,22 @@ func agentRow(a controlplane.AgentItem) []string {
 	return []string{
 		hb.Node, hb.Cluster, a.State, a.LastSeen.UTC().Format(time.RFC3339), hb.Version, hb.Kernel,
 		strings.Join(modes, " "), fmt.Sprintf("%d/%d", supported, len(hb.Support)),
-		strconv.FormatUint(lost, 10), strconv.FormatUint(a.Stored, 10), strconv.FormatUint(a.Missing, 10),
+		strconv.FormatUint(lost, 10), strconv.FormatUint(a.Stored, 10), strconv.FormatUint(a.Missing, 10), falcoOf(hb.Inputs),
 		strconv.FormatFloat(float64(hb.RSS)/(1<<20), 'f', 1, 64),
 	}
+}
+
+// falcoOf says what came of a node's Falco.
+func falcoOf(inputs []bus.Input) string {
+	if len(inputs) == 0 {
+		return "-"
+	}
+	alerts, state := uint64(0), ""
+	for _, i := range inputs {
+		alerts += i.Alerts
+		if i.LastError != "" {
+			state = " ERROR"
+		}
+	}
+	return strconv.FormatUint(alerts, 10) + state
 }

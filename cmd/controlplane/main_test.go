@@ -129,6 +129,7 @@ func report(ts *testscript.TestScript, _ bool, args []string) {
 				Version: "v0.1", Kernel: "6.1.0", Arch: "amd64", Modes: map[string]int{"enforce": 1, "learn": 2}, Weakened: map[string]int{"paused": 1}, RSS: 20 << 20,
 				Lost:    map[string]uint64{"ring_full.exec": 3},
 				Support: []bus.Support{{Sensor: "exec", Hook: "lsm", Supported: true}, {Sensor: "exec", Hook: "fmod_ret", Reason: "not needed"}},
+				Inputs:  []bus.Input{{Name: "falco.http_listen", Alerts: 40}, {Name: "falco.socket", Alerts: 2, LastError: "connection refused"}},
 			}
 		},
 	})

@@ -155,6 +155,9 @@ func (a *Agent) heartbeat() bus.Heartbeat {
 	for _, h := range s.Hooks {
 		beat.Support = append(beat.Support, bus.Support(h))
 	}
+	for _, i := range s.Inputs {
+		beat.Inputs = append(beat.Inputs, bus.Input(i))
+	}
 	return beat
 }
 

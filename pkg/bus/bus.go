@@ -43,6 +43,7 @@ type Heartbeat struct {
 	Weakened map[string]int    `json:"weakened,omitempty"` // paused, stepped_down, blind or unpinned -> number of enforced workloads
 	Support  []Support         `json:"support"`
 	Lost     map[string]uint64 `json:"lost"` // reason -> count since Started
+	Inputs   []Input           `json:"inputs,omitempty"`
 }
 
 // Support says whether one hook works on this node.
@@ -51,6 +52,15 @@ type Support struct {
 	Hook      string `json:"hook"`
 	Supported bool   `json:"supported"`
 	Reason    string `json:"reason,omitempty"`
+}
+
+// Input is one way in which a node takes the alerts of a Falco.
+type Input struct {
+	Name      string `json:"name"` // as in the agent's configuration
+	Address   string `json:"address"`
+	Alerts    uint64 `json:"alerts"`               // since Started
+	Refused   uint64 `json:"refused"`              // what came was no complete alert
+	LastError string `json:"last_error,omitempty"` // why nothing comes, or why the last was refused
 }
 
 // stored is the confirmation to a node, and its question what is stored.
