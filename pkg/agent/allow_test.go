@@ -29,6 +29,7 @@ func (f *fakeEnforcer) Replace(_, generation uint32, keys []event.Key) error {
 }
 
 func (f *fakeEnforcer) Entries(uint32, uint32) ([]enforce.Entry, error) { return nil, nil }
+func (f *fakeEnforcer) Wait() error                                     { return nil }
 func (f *fakeEnforcer) Remove(uint32, uint32) error                     { return nil }
 func (f *fakeEnforcer) WatchSyscalls(bool) error                        { return nil }
 func (f *fakeEnforcer) Covered() event.Dimensions                       { return event.AllDimensions }

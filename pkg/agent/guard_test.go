@@ -123,6 +123,7 @@ type states map[uint64]sensor.WorkloadState
 
 func (s states) SetWorkload(id uint64, state sensor.WorkloadState) error { s[id] = state; return nil }
 func (states) RemoveWorkload(uint64) error                               { return nil }
+func (states) RenewWorkloads(map[uint32]sensor.WorkloadState) error      { return nil }
 func (states) ExpectWorkload(string, sensor.WorkloadState) error         { return nil }
 
 // Rules deny in workloads that are enforced or named, and never in those that a machine depends on, whatever

@@ -17,9 +17,10 @@ import (
 // noKernel takes what the registry writes.
 type noKernel struct{}
 
-func (noKernel) SetWorkload(uint64, sensor.WorkloadState) error    { return nil }
-func (noKernel) RemoveWorkload(uint64) error                       { return nil }
-func (noKernel) ExpectWorkload(string, sensor.WorkloadState) error { return nil }
+func (noKernel) SetWorkload(uint64, sensor.WorkloadState) error       { return nil }
+func (noKernel) RemoveWorkload(uint64) error                          { return nil }
+func (noKernel) RenewWorkloads(map[uint32]sensor.WorkloadState) error { return nil }
+func (noKernel) ExpectWorkload(string, sensor.WorkloadState) error    { return nil }
 
 // newLoop is an agent whose event loop works, without a kernel side.
 func newLoop(t testing.TB) (*Agent, *sensor.Decoder) {

@@ -185,6 +185,38 @@ func TestSoftenedOverRestart(t *testing.T) {
 	}
 }
 
+// forking makes a cgroup below the workload's in the moment before that is switched; the registry hears of it later.
+type forking struct{ *entryMaps }
+
+func (f forking) SetWorkload(cgroup uint64, s sensor.WorkloadState) error {
+	if old, ok := f.states[cgroup]; ok {
+		f.states[cgroup+1] = old
+	}
+	return f.entryMaps.SetWorkload(cgroup, s)
+}
+
+// A cgroup that is made while the mode is being set is not left behind with a generation of which nothing is there any
+// more: it would be denied all.
+func TestCgroupMadeWhileTheModeIsSet(t *testing.T) {
+	maps := forking{newEntryMaps(10)}
+	r := newTestRegistry(t, t.TempDir(), maps, maps)
+	if err := r.Join(42, detect.Subject{Name: "shop.service", Kind: "unit"}); err != nil {
+		t.Fatal(err)
+	}
+	learnPrograms(r, 1, "/bin/shop")
+	for _, mode := range []event.Mode{event.Enforce, event.AuditMode, event.Learn, event.Enforce} {
+		if err := r.SetMode("shop.service", mode, "test"); err != nil {
+			t.Fatal(err)
+		}
+		if got := maps.states[43]; got != maps.states[42] || got.Mode != uint32(mode) {
+			t.Errorf("%s: the child is %+v, the workload %+v", mode, got, maps.states[42])
+		}
+		if !maps.allows(43, event.Key{Op: event.OpExec, Path: "/bin/shop"}) {
+			t.Errorf("%s: the child may not do what the baseline holds", mode)
+		}
+	}
+}
+
 // lateLearner learns one thing more in the moment before a workload is switched away from learning.
 type lateLearner struct {
 	*entryMaps

@@ -20,6 +20,7 @@ type kernel interface {
 	SetWorkload(cgroupID uint64, state sensor.WorkloadState) error
 	RemoveWorkload(cgroupID uint64) error
 	ExpectWorkload(path string, state sensor.WorkloadState) error
+	RenewWorkloads(states map[uint32]sensor.WorkloadState) error
 }
 
 // enforcer is what the registry needs of pkg/enforce. Nil where the kernel has no means at all.
@@ -27,6 +28,7 @@ type enforcer interface {
 	Replace(workload, generation uint32, keys []event.Key) error
 	Entries(workload, generation uint32) ([]enforce.Entry, error)
 	Remove(workload, keep uint32) error
+	Wait() error
 	Covered() event.Dimensions
 	Tally(workload uint32) (enforce.Tally, error)
 	WatchSyscalls(on bool) error

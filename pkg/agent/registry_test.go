@@ -26,6 +26,7 @@ func (k keptKeys) Replace(_, generation uint32, keys []event.Key) error {
 	return nil
 }
 func (keptKeys) Entries(uint32, uint32) ([]enforce.Entry, error) { return nil, nil }
+func (keptKeys) Wait() error                                     { return nil }
 func (keptKeys) Remove(uint32, uint32) error                     { return nil }
 func (keptKeys) WatchSyscalls(bool) error                        { return nil }
 func (keptKeys) Covered() event.Dimensions                       { return event.AllDimensions }

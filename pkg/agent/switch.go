@@ -5,6 +5,7 @@ import (
 
 	"github.com/plumbline-io/plumbline/pkg/baseline"
 	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/sensor"
 )
 
 // switchTo changes profile, generations and mode of all that have a baseline together, or nothing. It tells under which
@@ -73,6 +74,9 @@ func (r *registry) settle(k *kin, former map[*member]uint32) error {
 	if r.Enforcer == nil {
 		return nil
 	}
+	if err := r.renew(k); err != nil {
+		return err // what the former generations need stays
+	}
 	var late []event.Key
 	softened := map[*member]event.Dimensions{}
 	for m, old := range former {
@@ -103,6 +107,19 @@ func (r *registry) settle(k *kin, former map[*member]uint32) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// renew switches the cgroups that were made below those of the baseline meanwhile, and are not known here yet. The kernel copied
+// what was in force for their parents.
+func (r *registry) renew(k *kin) error {
+	if err := r.Enforcer.Wait(); err != nil {
+		return err
+	}
+	states := map[uint32]sensor.WorkloadState{}
+	for _, m := range k.members {
+		states[m.id] = r.state(m)
+	}
+	return r.Kernel.RenewWorkloads(states)
 }
 
 // sweep removes what no generation in force needs.

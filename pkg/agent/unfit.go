@@ -78,7 +78,10 @@ func (a *Agent) take(cg cgroup, join func(uint64, detect.Subject) error) {
 	a.cfg.Log.Error("take cgroup into scope", "cgroup", cg.Path, "error", err)
 	a.registry.LeaveOut()
 	if known, missing := a.registry.Named(w.Name); missing == nil && known.Mode == event.Enforce {
-		a.tellAudited(known, fmt.Errorf("take cgroup %s into scope: %w", cg.Path, err))
+		a.tell(notice{
+			rule: auditedRule, reason: err.Error(), tag: "enforcement", subject: known, fields: map[string]any{"plumbline.cgroup": cg.Path},
+			text: fmt.Sprintf("Cgroup is neither held nor seen, though its workload is enforced (cgroup=%s workload=%s spiffe_id=%s): %s", cg.Path, known.Name, known.SPIFFEID, err),
+		})
 	}
 }
 

@@ -161,7 +161,7 @@ func TestCgroupThatDoesNotFit(t *testing.T) {
 	out.Reset()
 	a.take(cgroup{ID: 43, Path: "/system.slice/shop.service"}, a.registry.Join)
 	a.take(cgroup{ID: 44, Path: "/system.slice/other.service"}, a.registry.Join)
-	if n := a.registry.LeftOut().cgroups; n != 2 || a.sink.raised.Load() != 1 || !strings.Contains(out.String(), "shop.service") {
+	if n := a.registry.LeftOut().cgroups; n != 2 || a.sink.raised.Load() != 1 || !strings.Contains(out.String(), "neither held nor seen") || !strings.Contains(out.String(), "cgroup=/system.slice/shop.service workload=shop.service") {
 		t.Errorf("%d cgroups left out, %d alerts: %s", n, a.sink.raised.Load(), out)
 	}
 }

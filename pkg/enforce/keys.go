@@ -191,6 +191,9 @@ func (e *Enforcer) Entries(workload, generation uint32) ([]Entry, error) {
 	return entries, err
 }
 
+// Wait returns when every program that ran at its beginning has ended: none goes by what was in force before.
+func (e *Enforcer) Wait() error { return e.grace.Wait() }
+
 // Remove deletes every entry of a workload whose generation is not keep. No generation is 0: with that, all
 // that is known of the workload goes, its tally too.
 func (e *Enforcer) Remove(workload, keep uint32) error {

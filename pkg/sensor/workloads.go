@@ -34,6 +34,38 @@ func (s *Shared) SetWorkload(cgroupID uint64, state WorkloadState) error {
 	return nil
 }
 
+// scanned is how many entries one system call reads.
+const scanned = 1024
+
+// RenewWorkloads writes states, by workload, for all of their cgroups, also those that the kernel has put into a workload itself
+// and user space has not read of yet: these stay marked. It needs Linux 5.6.
+func (s *Shared) RenewWorkloads(states map[uint32]WorkloadState) error {
+	renewed := map[uint64]WorkloadState{}
+	cgroups, old := make([]uint64, scanned), make([]WorkloadState, scanned)
+	for cursor := new(ebpf.MapBatchCursor); ; {
+		n, err := s.Workloads.BatchLookup(cursor, cgroups, old, nil)
+		for i := range n {
+			state, ok := states[old[i].ID]
+			if state.Flags |= old[i].Flags & (Inherited | Container); ok && state != old[i] {
+				renewed[cgroups[i]] = state
+			}
+		}
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			break // that was all
+		}
+		if err != nil {
+			return fmt.Errorf("read workloads of cgroups: %w", err)
+		}
+	}
+	for cgroup, state := range renewed {
+		// One that was removed meanwhile must not come back.
+		if err := s.Workloads.Update(cgroup, state, ebpf.UpdateExist); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("write workload of cgroup %d: %w", cgroup, err)
+		}
+	}
+	return nil
+}
+
 // cgroupPathBytes is the size of struct cgroup_path of bpf/process.bpf.c.
 const cgroupPathBytes = 256
 

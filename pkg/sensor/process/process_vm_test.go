@@ -170,6 +170,49 @@ func TestChildCgroupInherits(t *testing.T) {
 	}
 }
 
+// A change of the policy is one for the cgroups too that were made meanwhile and that the agent has not read of: what they do
+// is held to what is in force. One that is gone does not come back.
+func TestChildCgroupsAreRenewed(t *testing.T) {
+	scope, got := open(t)
+	child, other := filepath.Join(scope.Dir, "child"), filepath.Join(scope.Dir, "docker-"+strings.Repeat("0123456789abcdef", 4)+".scope")
+	for _, dir := range []string{child, other} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	made := got.Wait(t, event.Cgroup, 2)
+	foreign := sensor.State(scope.Workload+1, event.AuditMode, 3, event.AllDimensions)
+	if err := scope.Shared.SetWorkload(made[1].Cgroup.ID, foreign); err != nil {
+		t.Fatal(err)
+	}
+	want := sensor.State(scope.Workload, event.Enforce, 7, event.AllDimensions)
+	if err := scope.Shared.RenewWorkloads(map[uint32]sensor.WorkloadState{scope.Workload: want}); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := scope.Shared.Workload(scope.ID); got != want {
+		t.Errorf("the scope itself is %+v", got)
+	}
+	if got, _ := scope.Shared.Workload(made[1].Cgroup.ID); got != foreign {
+		t.Errorf("another workload's is %+v", got)
+	}
+	want.Flags = sensor.Inherited
+	if got, _ := scope.Shared.Workload(made[0].Cgroup.ID); got != want {
+		t.Errorf("the child is %+v, want %+v", got, want)
+	}
+	for _, dir := range []string{child, other} {
+		if err := os.Remove(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got.Wait(t, event.Cgroup, 4)
+	if err := scope.Shared.RenewWorkloads(map[uint32]sensor.WorkloadState{scope.Workload: want}); err != nil {
+		t.Fatal(err)
+	}
+	if got, ok := scope.Shared.Workload(made[0].Cgroup.ID); ok {
+		t.Errorf("the removed one is %+v", got)
+	}
+}
+
 // A cgroup that is made where one is expected is what was said, not what its parent is: nothing that it
 // runs is counted to another workload, however late the agent reads of it.
 func TestExpectedCgroupIsNotInherited(t *testing.T) {
