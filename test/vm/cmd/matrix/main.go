@@ -29,6 +29,7 @@ type options struct {
 	verbose bool
 	cover   string
 	timeout time.Duration
+	slowest int
 	fresh   bool // run also what passed, and in which nothing has changed
 	passed  *vm.Passed
 }
@@ -40,6 +41,7 @@ func main() {
 	must := flag.Bool("must", false, "fail, instead of skipping, where QEMU is missing")
 	cover := flag.String("cover", "bin/coverage", "directory for coverage profiles")
 	timeout := flag.Duration("timeout", 80*time.Minute, "of one boot")
+	slowest := flag.Int("slowest", 0, "say how long the `N` slowest tests took")
 	fresh := flag.Bool("fresh", false, "run every guest, also one in which everything passed and nothing has changed since")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -57,7 +59,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "matrix:", err)
 		os.Exit(1)
 	}
-	ok, err := matrix(ctx, options{strings.Split(*kernels, ","), *run, *verbose, *cover, *timeout, *fresh, passed})
+	ok, err := matrix(ctx, options{strings.Split(*kernels, ","), *run, *verbose, *cover, *timeout, *slowest, *fresh, passed})
 	if errors.Is(err, errNoKernel) && !*must {
 		fmt.Println("matrix: skipped:", err)
 		return
@@ -113,6 +115,7 @@ func matrix(ctx context.Context, o options) (bool, error) {
 		})
 	}
 	_ = group.Wait()
+	report.printSlowest(o.slowest)
 	return report.print(time.Since(start)), ctx.Err()
 }
 

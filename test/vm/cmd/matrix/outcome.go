@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,10 +23,17 @@ type outcome struct {
 	covered   coverage // of the packages whose tests ran
 	failures  []string
 	skips     []string
-	filtered  bool // not all tests were asked for: none is fine
+	times     []timed // of tests and scenarios that have no subtests
+	filtered  bool    // not all tests were asked for: none is fine
 
 	remembered bool // the guest did not run: nothing that is in it has changed since everything passed
 	err        error
+}
+
+// timed is how long a test took in its guest.
+type timed struct {
+	what    string
+	seconds float64
 }
 
 type counts struct{ passed, failed, skipped int }
@@ -39,6 +47,9 @@ func (o *outcome) judge(r vm.Result) {
 	}
 	before := c.failed
 	for _, t := range parseTests(string(r.Output)) {
+		if !t.parent {
+			o.times = append(o.times, timed{o.boot.name() + ": " + r.Step + " " + t.name, t.seconds})
+		}
 		// A test with subtests stands for them.
 		switch {
 		case t.parent && t.verdict != "FAIL":
@@ -95,6 +106,7 @@ func failedOutput(out string) string {
 
 type test struct {
 	verdict, name, why string
+	seconds            float64
 	parent             bool
 }
 
@@ -102,7 +114,7 @@ type test struct {
 func parseTests(out string) []test {
 	// Go writes whose output follows: === RUN, CONT, NAME and PAUSE.
 	heading := regexp.MustCompile(`^=== [A-Z]+ +(\S+)`)
-	verdict := regexp.MustCompile(`^\s*--- (PASS|FAIL|SKIP): (\S+)`)
+	verdict := regexp.MustCompile(`^\s*--- (PASS|FAIL|SKIP): (\S+) \(([0-9.]+)s\)`)
 	var tests []test
 	current, wrote := "", map[string]string{}
 	for line := range strings.Lines(out) {
@@ -111,6 +123,7 @@ func parseTests(out string) []test {
 			current = m[1]
 		} else if m := verdict.FindStringSubmatch(line); m != nil {
 			t := test{verdict: m[1], name: m[2]}
+			t.seconds, _ = strconv.ParseFloat(m[3], 64) // the expression lets through nothing else
 			if t.verdict == "SKIP" {
 				t.why = cmp.Or(wrote[t.name], "no reason given")
 			}

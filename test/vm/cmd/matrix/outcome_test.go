@@ -42,16 +42,16 @@ func TestSkipReasons(t *testing.T) {
     a_test.go:2: said by two
     a_test.go:3: why two is skipped
 === RUN   TestAll/three
---- PASS: TestAll (0.00s)
+--- PASS: TestAll (12.25s)
     --- SKIP: TestAll/one (0.00s)
     --- SKIP: TestAll/two (0.00s)
     --- SKIP: TestAll/three (0.00s)
 `)
 	want := []test{
-		{"PASS", "TestAll", "", true},
-		{"SKIP", "TestAll/one", "why one is skipped", false},
-		{"SKIP", "TestAll/two", "why two is skipped", false},
-		{"SKIP", "TestAll/three", "no reason given", false},
+		{"PASS", "TestAll", "", 12.25, true},
+		{"SKIP", "TestAll/one", "why one is skipped", 0, false},
+		{"SKIP", "TestAll/two", "why two is skipped", 0, false},
+		{"SKIP", "TestAll/three", "no reason given", 0, false},
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)

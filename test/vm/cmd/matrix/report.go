@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"slices"
@@ -89,6 +90,18 @@ func (r *report) print(took time.Duration) bool {
 		fmt.Fprintln(os.Stderr, "matrix:", err)
 	}
 	return ok && err == nil && tests.passed+scenarios.passed > 0
+}
+
+// printSlowest lists the n tests that took longest.
+func (r *report) printSlowest(n int) {
+	var all []timed
+	for _, o := range r.all {
+		all = append(all, o.times...)
+	}
+	slices.SortFunc(all, func(a, b timed) int { return cmp.Compare(b.seconds, a.seconds) })
+	for _, t := range all[:min(n, len(all))] {
+		fmt.Printf("%7.1f s  %s\n", t.seconds, t.what)
+	}
 }
 
 func (c *counts) add(other counts) {
