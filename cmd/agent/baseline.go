@@ -54,11 +54,12 @@ func newShow() *cobra.Command {
 func newPromote() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "promote WORKLOAD", Short: "Hold a workload to its baseline", Args: cli.Names("WORKLOAD"),
-		Long: `promote ends learning and holds the workload to its baseline. With --mode audit an
-unknown executable is only reported, with enforce it is stopped. A baseline that
-was not learnt over two runs, that something new came into in the last one, or
-with partial entries (found running, their start not seen) is refused, unless
---force says why it will do.
+		Long: `promote ends learning and holds the workload to its baseline, in all dimensions that
+it has. With --mode audit, what is outside of it is only reported, with enforce it is
+denied. A baseline that was not learnt over two runs, that something new came into in
+the last one, or with partial entries (found running, their start not seen) is refused,
+unless --force says why it will do. To see runs from their start, start the workload
+anew: systemctl restart. 'mode set' is the way back.
 
 Containers of one namespace, name and image have one baseline. WORKLOAD is then the
 id of one of them, or the baseline's name as status shows it: it is promoted for all.`,
@@ -84,7 +85,12 @@ func newMode() *cobra.Command {
 	}
 	set := &cobra.Command{
 		Use: "set WORKLOAD off|learn|audit|enforce", Short: "Set a workload's mode", Args: cli.Names("WORKLOAD", "MODE"),
-		Example: "  plumbline-agent mode set nginx.service learn",
+		Long: `set puts a workload into another mode, at once. off lets it go. learn keeps the baseline
+and goes on with it. audit reports what is outside of the baseline, and enforce denies
+it: from learn and off under the conditions of 'baseline promote', else under none.
+enforce again lets dimensions be enforced anew that had stepped down to audit.`,
+		Example: `  plumbline-agent mode set nginx.service learn
+  plumbline-agent mode set nginx.service enforce`,
 	}
 	setMode := modeSetter(set)
 	set.RunE = work(func(_ *cobra.Command, args []string) error { return setMode(args[0], args[1]) })

@@ -69,7 +69,7 @@ func newRecord() *cobra.Command {
 		Long: `record runs a command in a cgroup of its own and observes it, and nothing else, from
 its first instruction until it and all that it leaves running has ended. What it did
 becomes a baseline: canonical YAML, in which the same behaviour gives the same bytes
-(but for the part "observed"). Needs root and no running agent.
+(but for the part "observed"). Needs root; an agent need not run.
 
 Names that differ from run to run (process ids, temporary files, ephemeral ports) are
 generalised, unless --exact; each widening is told. A dimension that this kernel does

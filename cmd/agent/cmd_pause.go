@@ -16,9 +16,10 @@ func newPause() *cobra.Command {
 		Long: `pause is the break-glass switch: from now on nothing is denied on this node, and what
 would be is audited; what is quarantined goes on. The kernel ends the pause by itself,
 also without the agent, and an agent that is started anew meanwhile goes on with it.
-It is told as an alert. The file that break_glass names in the configuration does the
-same while it is there, for an hour from its modification time on; one from the future
-is not obeyed. Without an agent, 'plumbline-agent unload' ends enforcement.`,
+It is told as an alert, with the --reason, which has to be given. The file that
+break_glass names in the configuration does the same while it is there, for an hour from
+its modification time on; one from the future is not obeyed. Without an agent,
+'plumbline-agent unload' ends enforcement.`,
 		Example: "  plumbline-agent pause --for 10m --reason 'incident 4711'\n  plumbline-agent resume --reason 'it was not us'",
 	}
 	length := cmd.Flags().Duration("for", 10*time.Minute, "`DURATION` of the pause, more than 0 and at most 1h")
@@ -33,8 +34,8 @@ is not obeyed. Without an agent, 'plumbline-agent unload' ends enforcement.`,
 func newResume() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "resume", Short: "End a pause of enforcement", Args: cobra.NoArgs,
-		Long: `resume ends a pause before its time. It is refused while the break-glass file asks
-for one: remove that.`,
+		Long: `resume ends a pause before its time. It is told as an alert, with the --reason, which
+has to be given. It is refused while the break-glass file asks for a pause: remove that.`,
 		Example: "  plumbline-agent resume --reason 'it was not us'",
 	}
 	return pausing(cmd, func() (time.Duration, error) { return 0, nil })
@@ -42,7 +43,7 @@ for one: remove that.`,
 
 // pausing gives a verb what both have in common.
 func pausing(cmd *cobra.Command, length func() (time.Duration, error)) *cobra.Command {
-	socket, reason := socketFlag(cmd), cmd.Flags().String("reason", "", "why; it is in the alert")
+	socket, reason := socketFlag(cmd), cmd.Flags().String("reason", "", "why; the alert keeps the `TEXT` (required)")
 	cmd.RunE = work(func(cmd *cobra.Command, _ []string) error {
 		d, err := length()
 		if err != nil {

@@ -17,7 +17,7 @@ func hintFor(cmd *cobra.Command, err error) string {
 	case errors.Is(err, agent.ErrNotRunning):
 		return "start it with 'plumbline-agent run', or name its socket with --socket"
 	case errors.Is(err, agent.ErrNotReady):
-		return "let it learn over two runs of the workload from their start, or give the reason to do without with --force"
+		return "start it anew (systemctl restart UNIT, or another container) and use it, until a run from its start does nothing new; or say with --force why it will do"
 	case errors.Is(err, agent.ErrNoSuchWorkload):
 		return "'plumbline-agent status' lists the workloads"
 	case agent.IsPermission(err):

@@ -26,16 +26,18 @@ Rules are read again when their files change, at SIGHUP, and by 'plumbline-agent
 of them or, if one is wrong, none. Then those in force stay, and 'plumbline-agent status' says what
 is wrong, and where.
 
-Keys of the configuration file that have no flag: protect (workloads in which rules that deny do so in every
-mode, by shell patterns), unguarded (workloads that may be enforced although machines depend on them),
-break_glass (the file that stops enforcement), ring_bytes and spool_bytes (sizes), and Falco's host, port and
-certificates (falco.host, falco.port, falco.cert_file, falco.key_file, falco.ca_file). All keys, with their
-defaults and ranges, stand in the agent.yaml that is shipped.`,
+By default nothing is denied but what containers do to the agent itself. With --mode enforce, all that a workload
+without a baseline does is denied until its --deny-budget is spent: for tests and golden images only.
+
+Some keys of the configuration file have no flag, such as protect (workloads in which rules that deny do so in
+every mode, by shell patterns), unguarded (workloads that may be enforced although machines depend on them),
+responses, break_glass and sizes. All keys, with their defaults and ranges, stand in the agent.yaml that is
+shipped (deploy/rpm/agent.yaml).`,
 		Example: `  # the whole machine, alerts as JSON lines on standard output
   plumbline-agent run --alerts -
 
-  # only one cgroup, alerts to the control plane
-  plumbline-agent run --scope /sys/fs/cgroup/system.slice/shop.service \
+  # only one cgroup and what is below it, alerts to the control plane
+  plumbline-agent run --scope /sys/fs/cgroup/shop.slice \
       --control-plane nats://10.0.0.5:4222 --password-file /etc/plumbline/agent.password
 
   # beside a Falco: its alerts go to the control plane too, and all of them to falcosidekick
@@ -52,11 +54,11 @@ defaults and ranges, stand in the agent.yaml that is shipped.`,
 	}
 	f.register(cmd)
 	fs := cmd.Flags()
-	fs.StringVar(&f.c.Mode, "mode", "", "of a workload without a baseline: off, learn, audit or enforce (default learn)")
+	fs.StringVar(&f.c.Mode, "mode", "", "of a workload without a baseline: off, learn, audit, or enforce, which denies all that it does (default learn)")
 	cli.Choice(cmd, "mode", modes()...)
 	fs.StringVar(&f.c.Node, "node", "", "`NAME` of this machine (default: host name)")
 	fs.StringVar(&f.c.StateDir, "state-dir", "", "`DIR` for baselines and the alert spool (default /var/lib/plumbline)")
-	fs.StringVar(&f.c.Socket, "socket", "", "Unix socket `FILE` for status, events, baseline and mode (default "+defaultSocket+")")
+	fs.StringVar(&f.c.Socket, "socket", "", "Unix socket `FILE` on which the other verbs ask, root's alone (default "+defaultSocket+")")
 	fs.StringVar(&f.c.PinDir, "pin-dir", "", "`DIR` of its own in a BPF file system that keeps enforcement while no agent runs (default /sys/fs/bpf/plumbline)")
 	fs.StringVar(&f.c.OnStop, "on-stop", "", "keep or release: what becomes of enforcement when the agent is told to stop; one that fails keeps it (default keep)")
 	fs.IntVar(&f.denyBudget, "deny-budget", 60, "denials a minute in one dimension of a workload before it is only audited, 0 or more; 0: no limit")

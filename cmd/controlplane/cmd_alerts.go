@@ -35,9 +35,9 @@ func newAlerts() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "alerts",
 		Short: "Show alerts",
-		Long: `Show the newest alerts, oldest first. MS is the time from the kernel's timestamp at the hook to
-the store, in milliseconds. Times are UTC. With -o wide, ACTION is what the rule asks for, ATTACK which
-techniques of MITRE ATT&CK it is about, and KEY what a baseline would have to hold.`,
+		Long: `Show the newest alerts, oldest first: at most --limit of them, also with --since. MS is the time from the
+kernel's timestamp at the hook to the store, in milliseconds. Times are UTC. With -o wide, ACTION is what the
+rule asks for, ATTACK which techniques of MITRE ATT&CK it is about, and KEY what a baseline would have to hold.`,
 		Example: `  plumbline alerts --since 1h --severity warning
   plumbline alerts -f --workload payments
   plumbline alerts -o json --limit 1000 | jq .output`,

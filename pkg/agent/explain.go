@@ -82,6 +82,8 @@ func ExplainAlert(a alert.Alert) AlertExplanation {
 		x.Decided = fmt.Sprintf("the kernel, at %s: no entry of the baseline held %s; it was allowed, enforce would have denied it", d.Hook, d.Key)
 	case a.Rule == detect.SteppedDownRule && a.Fields[detect.CrashesField] != nil:
 		x.Decided = "the agent: the main process was denied something and ended, and again, more often than the budget allows; the dimension is audited until the mode is set again"
+	case a.Rule == detect.SteppedDownRule && a.Fields[detect.ReadinessField] != nil:
+		x.Decided = fmt.Sprintf("the agent: it was ready, and is not any more after denials (%v); the dimension is audited until the mode is set again", a.Fields[detect.ReadinessField])
 	case a.Rule == detect.SteppedDownRule:
 		x.Decided = "the agent: more denials within a minute than the budget allows; the dimension is audited until the mode is set again"
 	case a.Rule == detect.ExecutableChangedRule:

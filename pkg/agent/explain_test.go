@@ -8,6 +8,7 @@ import (
 
 	"github.com/plumbline-io/plumbline/pkg/alert"
 	"github.com/plumbline-io/plumbline/pkg/baseline"
+	"github.com/plumbline-io/plumbline/pkg/detect"
 	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/rule"
 )
@@ -24,6 +25,10 @@ func TestExplainAlert(t *testing.T) {
 	renamed.Rule = "Shell in container"
 	changed := drift("/bin/sh", "allow")
 	changed.Rule, changed.Fields = BaselineChangedRule, map[string]any{"plumbline.reason": "ticket 7"}
+	unready := drift("dimension exec", "audit")
+	unready.Rule, unready.Fields = detect.SteppedDownRule, map[string]any{detect.ReadinessField: "not ready: failed"}
+	flooded := unready
+	flooded.Fields = map[string]any{detect.DenialsField: 61}
 	for name, tc := range map[string]struct {
 		a     alert.Alert
 		drift bool
@@ -33,6 +38,8 @@ func TestExplainAlert(t *testing.T) {
 		"audited": {drift("/bin/sh", "audit"), true, "enforce would have denied it"},
 		"rule":    {renamed, false, `the rule "Shell in container"`},
 		"changed": {changed, false, "ticket 7"},
+		"unready": {unready, false, "not any more after denials (not ready: failed)"},
+		"flooded": {flooded, false, "more denials within a minute"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := ExplainAlert(tc.a)

@@ -29,8 +29,8 @@ type Snapshot struct {
 	Events    map[string]uint64 // by kind
 	Lost      map[string]uint64 // by reason
 	Workloads map[string]int    // by mode
-	Denied    uint64            // executions
-	Audited   uint64
+	Denied    uint64            // operations, by baselines and rules
+	Audited   uint64            // operations outside a baseline that were let pass
 	Alerts    uint64
 	Spooled   int   // alerts that wait for the control plane
 	Connected bool  // to the control plane
@@ -112,7 +112,7 @@ func newInstruments(meter metric.Meter) (instruments, error) {
 		events:      counter("agent.events", "{event}", "Events decoded, by kind."),
 		lost:        counter("agent.events.lost", "{event}", "What was not delivered or not done, by reason."),
 		alerts:      counter("agent.alerts", "{alert}", "Alerts raised."),
-		verdicts:    counter("enforce.verdicts", "{execution}", "Executions outside the baseline, by verdict."),
+		verdicts:    counter("enforce.verdicts", "{operation}", "Operations that were denied, by a baseline or a rule, or are outside the baseline and were let pass (audit)."),
 		reloads:     counter("agent.rules.reloads", "{reload}", "Times that changed rule files were read, by what became of them."),
 		responses:   counter("agent.responses", "{response}", "Responses to alerts, by action and by what became of them."),
 		quarantined: gauge("agent.workloads.quarantined", "{workload}", "Workloads whose processes are stopped."),

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -155,5 +156,35 @@ func TestServeWithoutListener(t *testing.T) {
 	listener.Close()
 	if err := tel.Serve(context.Background(), listener); err == nil || !strings.HasPrefix(err.Error(), "serve metrics: ") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Whoever makes a dashboard finds every metric on the page, and no other one.
+func TestMetricsAreDocumented(t *testing.T) {
+	page, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tel, err := New("v1", func() (Snapshot, error) {
+		return Snapshot{
+			Events: map[string]uint64{"exec": 1}, Lost: map[string]uint64{"x": 1}, Workloads: map[string]int{"learn": 1},
+			RuleReloads: map[string]uint64{"used": 1}, Responses: []Responses{{"drain", "taken", 1}},
+		}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, body := scrape(t, tel)
+	var got, want []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `((?:agent|enforce|process|target)_[a-z_]+)` \\| (\\w+) ").FindAllStringSubmatch(string(page), -1) {
+		got = append(got, m[1]+" "+m[2])
+	}
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\S+) (\S+)$`).FindAllStringSubmatch(body, -1) {
+		want = append(want, m[1]+" "+m[2])
+	}
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("docs/metrics.md has %q, want %q", got, want)
 	}
 }
