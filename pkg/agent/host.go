@@ -117,6 +117,16 @@ func (h *host) NetworkCgroups() []string {
 	return []string{h.hierarchy.Mount}
 }
 
+// NetworkScope is the directory of a cgroup of the scope that has hooks of the network; false: it has none of its own.
+func (h *host) NetworkScope(path string) (dir string, ok bool) {
+	dir = filepath.Join(h.hierarchy.Mount, path)
+	i := slices.IndexFunc(h.scope, func(s string) bool { return filepath.Clean(s) == dir })
+	if i < 0 || h.hierarchy.Controller != "" {
+		return "", false
+	}
+	return h.scope[i], true
+}
+
 // Subject names the workload of a cgroup path and gives it its identity.
 func (h *host) Subject(path string) detect.Subject {
 	w := h.hierarchy.Resolve(path)

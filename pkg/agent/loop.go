@@ -1,9 +1,11 @@
 package agent
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/plumbline-io/plumbline/pkg/event"
+	"github.com/plumbline-io/plumbline/pkg/sensor"
 )
 
 const (
@@ -100,5 +102,22 @@ func (a *Agent) handleCgroup(ev *event.Event) {
 		}
 		return
 	}
+	a.renewScope(ev.Cgroup.Path)
 	a.take(cgroup{ID: ev.Cgroup.ID, Path: ev.Cgroup.Path}, a.registry.Join)
+}
+
+// renewScope attaches the hooks of the network anew if this cgroup is one that they were attached to before it was removed: the
+// scope is a unit's own, and the unit was restarted.
+func (a *Agent) renewScope(path string) {
+	dir, ok := a.host.NetworkScope(path)
+	if !ok || a.kernel.enforcer == nil {
+		return
+	}
+	var pins *sensor.Pins
+	if a.unpinned == "" {
+		pins = a.pins
+	}
+	if err := a.kernel.enforcer.Renew(dir, pins); err != nil {
+		a.tellAudited(a.host.Subject(path), fmt.Errorf("its network is not held: %w", err))
+	}
 }

@@ -49,6 +49,7 @@ type Enforcer struct {
 	asking                *ebpf.Variable // the kernel's word about rules
 	pinsInode, pinsDevice *ebpf.Variable
 	links                 []attached
+	renewed               renewed
 	strength              Strength
 	covered               event.Dimensions
 	status                []sensor.Status
@@ -273,14 +274,14 @@ func (e *Enforcer) Status() []sensor.Status {
 func (e *Enforcer) Pin(pins *sensor.Pins) error {
 	var errs []error
 	for i, l := range e.links {
-		errs = append(errs, pins.Pin(fmt.Sprintf("link_enforce_%s_%d", l.program, i), l.link))
+		errs = append(errs, pins.Pin(l.pinName(i), l.link))
 	}
 	return errors.Join(errs...)
 }
 
 // Close lets go of the hooks. Those that are not pinned are taken out of the kernel.
 func (e *Enforcer) Close() error {
-	errs := []error{e.gate.Close(), closeAll(e.links), e.syscalls.Close(), e.late.Close(), e.grace.Close()}
+	errs := []error{e.gate.Close(), closeAll(e.links), e.renewed.Close(), e.syscalls.Close(), e.late.Close(), e.grace.Close()}
 	for _, m := range e.maps.all() {
 		if m != nil {
 			errs = append(errs, m.Close())

@@ -173,6 +173,7 @@ func present(shared *sensor.Shared, hooks []hook) (there, absent []hook) {
 type attached struct {
 	program string
 	link    link.Link
+	to      link.CgroupOptions // without its program; the zero value: no hook of a cgroup
 }
 
 // attachAll attaches every hook. It fails if the first one cannot be; why others
@@ -186,13 +187,11 @@ func attachAll(collection *ebpf.Collection, cfg Config, hooks []hook) (links []a
 		more, err := attach(collection.Programs[h.program], h, cfg.Cgroups)
 		if h.onDemand {
 			for _, l := range more {
-				err = errors.Join(err, l.Close())
+				err = errors.Join(err, l.link.Close())
 			}
 			more = nil
 		}
-		for _, l := range more {
-			links = append(links, attached{h.program, l})
-		}
+		links = append(links, more...)
 		if err == nil {
 			continue
 		}
@@ -204,20 +203,19 @@ func attachAll(collection *ebpf.Collection, cfg Config, hooks []hook) (links []a
 	return links, missing, nil
 }
 
-func attach(program *ebpf.Program, h hook, cgroups []string) ([]link.Link, error) {
+func attach(program *ebpf.Program, h hook, cgroups []string) (links []attached, err error) {
 	if h.cgroup != ebpf.AttachNone {
-		var links []link.Link
 		for _, dir := range cgroups {
-			l, err := link.AttachCgroup(link.CgroupOptions{Path: dir, Attach: h.cgroup, Program: program})
+			to := link.CgroupOptions{Path: dir, Attach: h.cgroup}
+			l, err := attachCgroup(program, to)
 			if err != nil {
-				return links, fmt.Errorf("attach to %s: %w", dir, err)
+				return links, err
 			}
-			links = append(links, l)
+			links = append(links, attached{h.program, l, to})
 		}
 		return links, nil
 	}
 	var l link.Link
-	var err error
 	if program.Type() == ebpf.LSM {
 		l, err = link.AttachLSM(link.LSMOptions{Program: program})
 	} else {
@@ -226,5 +224,14 @@ func attach(program *ebpf.Program, h hook, cgroups []string) ([]link.Link, error
 	if err != nil {
 		return nil, err
 	}
-	return []link.Link{l}, nil
+	return []attached{{program: h.program, link: l}}, nil
+}
+
+func attachCgroup(program *ebpf.Program, to link.CgroupOptions) (link.Link, error) {
+	to.Program = program
+	l, err := link.AttachCgroup(to)
+	if err != nil {
+		return nil, fmt.Errorf("attach to %s: %w", to.Path, err)
+	}
+	return l, nil
 }

@@ -4,10 +4,12 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -138,6 +140,70 @@ func TestStrengthCgroup(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// The hooks of the network go with the cgroup that they are attached to; the next one of its name gets them again, as often as it
+// is made.
+func TestScopeThatIsMadeAnew(t *testing.T) {
+	scope, port := sensortest.NewScope(t), strconv.Itoa(listenTCP(t))
+	scope.Held = event.Dimensions(0).With(event.DimNetwork)
+	pins := newPins(t)
+	e, err := enforce.Open(scope.Shared, enforce.Config{Strength: enforce.Cgroup, Dimensions: scope.Held, Cgroups: []string{scope.Dir}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	if err := e.Pin(pins); err != nil {
+		t.Fatal(err)
+	}
+	connect := func() int {
+		cmd := scope.Command(t, selfPath(t))
+		cmd.Env = deedEnv("connect4", port)
+		_ = cmd.Run()
+		return cmd.ProcessState.ExitCode()
+	}
+	scope.Set(t, event.Enforce, 2)
+	if code := connect(); code != int(unix.EPERM) {
+		t.Errorf("at first: error number %d", code)
+	}
+	for range 2 {
+		scope.Remake(t)
+		scope.Set(t, event.Enforce, 2)
+		if code := connect(); code != 0 {
+			t.Errorf("without hooks: error number %d", code)
+		}
+		if err := errors.Join(e.Renew(scope.Dir+"/other", pins), e.Renew(scope.Dir, pins)); err != nil {
+			t.Fatal(err)
+		}
+		if code := connect(); code != int(unix.EPERM) {
+			t.Errorf("made anew: error number %d", code)
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if code := connect(); code != int(unix.EPERM) {
+		t.Errorf("pinned, and closed: error number %d", code)
+	}
+}
+
+// newPins is a pin directory of the test's own.
+func newPins(t *testing.T) *sensor.Pins {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "pins")
+	pins, err := sensor.OpenPins(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(pins.Abandon(), pins.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := pins.Begin(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	return pins
 }
 
 // A policy update is one write: while a denied operation is tried without end, 1,000 updates do not let

@@ -99,14 +99,30 @@ func (b *Base) NewScope(t testing.TB) *Scope {
 	b.scopes++
 	s := &Scope{Dir: dir, Workload: b.scopes, Shared: b.Shared, Held: event.Dimensions(0).With(event.DimExec)}
 	t.Cleanup(func() { s.remove(t) })
-	info, err := os.Stat(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.ID = info.Sys().(*syscall.Stat_t).Ino // kernfs: the inode number is the cgroup id
+	s.ID = s.cgroupID(t)
 	s.lost = s.counters(t)
 	s.Set(t, event.Learn, 1)
 	return s
+}
+
+// Remake removes the scope's cgroup and makes another one at its place, which is nobody's.
+func (s *Scope) Remake(t testing.TB) {
+	t.Helper()
+	s.remove(t)
+	if err := os.Mkdir(s.Dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.ID = s.cgroupID(t)
+}
+
+// cgroupID of the scope's directory.
+func (s *Scope) cgroupID(t testing.TB) uint64 {
+	t.Helper()
+	info, err := os.Stat(s.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Sys().(*syscall.Stat_t).Ino // kernfs: the inode number is the cgroup id
 }
 
 // Lost are the loss counters that grew since the scope was made, and by how much.
