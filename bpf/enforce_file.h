@@ -9,7 +9,11 @@
 #define FMODE_READ 0x1		/* include/linux/fs.h */
 #define FMODE_WRITE 0x2
 #define FMODE_EXEC 0x20
-#define PROT_EXEC 0x4		/* include/uapi/asm-generic/mman-common.h */
+#define PROT_READ 0x1		/* include/uapi/asm-generic/mman-common.h */
+#define PROT_EXEC 0x4
+#define READ_IMPLIES_EXEC 0x0400000	/* include/uapi/linux/personality.h */
+#define MNT_NOEXEC 0x04		/* include/linux/mount.h */
+#define SB_I_NOEXEC 0x2		/* include/linux/fs.h */
 #define VM_EXEC 0x4		/* include/linux/mm.h */
 #define S_IFDIR 0040000		/* include/uapi/linux/stat.h */
 #define S_IFLNK 0120000
@@ -398,13 +402,33 @@ int BPF_PROG(lsm_mmap_file, struct file *file, unsigned long reqprot, unsigned l
 	return err;
 }
 
+/*
+ * Whether a file that is mapped to be read is mapped executable, too. LSM programs get what comes of it, as mmap_prot()
+ * in the kernel's security/security.c has it; security_mmap_file() what was asked for.
+ */
+static __always_inline bool read_implies_exec(struct file *file)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct vfsmount *mnt;
+
+	if (!(BPF_CORE_READ(task, personality) & READ_IMPLIES_EXEC))
+		return false;
+	mnt = BPF_CORE_READ(file, f_path.mnt);
+	return !(BPF_CORE_READ(mnt, mnt_flags) & MNT_NOEXEC) && !(BPF_CORE_READ(mnt, mnt_root, d_sb, s_iflags) & SB_I_NOEXEC);
+}
+
+static __always_inline bool maps_executable(struct file *file, unsigned long prot)
+{
+	return prot & PROT_EXEC || (prot & PROT_READ && read_implies_exec(file));
+}
+
 SEC("fmod_ret/security_mmap_file")
 int BPF_PROG(fmod_mmap_file, struct file *file, unsigned long prot)
 {
 	struct subject subject;
 	__u8 all_known;
 
-	if (!file || !(prot & PROT_EXEC) || !is_library(&subject, file))
+	if (!file || !maps_executable(file, prot) || !is_library(&subject, file))
 		return 0;	/* allow: as above */
 	return check_file(&subject, file, KNOWN_LIBRARY, HOOK_FMOD_RET, &all_known);
 }

@@ -170,6 +170,7 @@ struct list_head {
 struct super_block {
 	__u32 s_dev;
 	unsigned long s_flags;
+	unsigned long s_iflags;
 	unsigned long s_magic;
 	struct file_system_type *s_type;
 	struct dentry *s_root;
@@ -222,6 +223,7 @@ struct dentry {
 
 struct vfsmount {
 	struct dentry *mnt_root;
+	int mnt_flags;
 };
 
 struct mount {
@@ -432,6 +434,7 @@ struct thread_info {
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int flags;
+	unsigned int personality;
 	int pid;
 	int tgid;
 	struct hlist_node pid_links[4];	/* where struct pid has it in its lists */
