@@ -118,6 +118,63 @@ static __always_inline int on_task_kill(__u8 hook, struct task_struct *target, i
 
 ENFORCE(task_kill, ARGS(target, sig), struct task_struct *target, struct kernel_siginfo *info, int sig)
 
+#define SIGIO 29		/* include/uapi/asm-generic/signal.h */
+
+/*
+ * The workloads that have said to whom the kernel sends signals about a file. Key: the address of its struct file, which
+ * may have been another one's. Whoever makes the kernel send such a signal may be anybody, whom data from the network
+ * interrupts: nobody is asked but for what his own workload has said.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, __u32);
+} signallers SEC(".maps");
+
+SEC("fentry/security_file_set_fowner")
+int BPF_PROG(signal_set_fowner, struct file *file)
+{
+	__u64 key = (__u64)file;
+	struct subject subject;
+
+	if (current_subject(&subject) && is_asked(&subject, OP_SIGNAL))
+		bpf_map_update_elem(&signallers, &key, &subject.workload.id, BPF_ANY);
+	else
+		bpf_map_delete_elem(&signallers, &key);
+	return 0;
+}
+
+static __always_inline struct file *owned_file(struct fown_struct *owner)
+{
+	if (bpf_core_field_exists(owner->file))
+		return BPF_CORE_READ(owner, file);
+	return (void *)owner - bpf_core_field_offset(struct file___embedding, f_owner);
+}
+
+/* Whether the current workload has said that a stranger gets signals about a file. */
+static __always_inline bool signals_by_file(struct task_struct *target, struct fown_struct *owner)
+{
+	__u64 key = (__u64)owned_file(owner);
+	__u32 *by = bpf_map_lookup_elem(&signallers, &key);
+	struct subject subject;
+
+	return by && find_subject(&subject) && subject.workload.id == *by && stranger(target);
+}
+
+/* The agent asks for no such signals, so that it is nobody's business to send it one. */
+static __always_inline int on_file_send_sigiotask(__u8 hook, struct task_struct *target, struct fown_struct *owner, int sig)
+{
+	sig = sig ?: SIGIO;
+	if (is_of_agent(target) && bpf_ktime_get_ns() >= paused_until)
+		return protect_agent(hook, OP_SIGNAL, sig);
+	if (!signals_by_file(target, owner))
+		return 0;	/* allow: among its own, or somebody else's */
+	return check_number(hook, OP_SIGNAL, sig);
+}
+
+ENFORCE(file_send_sigiotask, ARGS(target, owner, sig), struct task_struct *target, struct fown_struct *owner, int sig)
+
 static __always_inline int on_userns_create(__u8 hook, const struct cred *cred)
 {
 	return check_number(hook, OP_USERNS, 0);

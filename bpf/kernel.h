@@ -252,6 +252,15 @@ struct file {
 	unsigned int f_flags;
 };
 
+/* To whom signals go that are about a file. */
+struct fown_struct {
+	struct file *file;	/* 1934b212615d ("file: reclaim 24 bytes from f_owner", 6.12); before, it stands in its file */
+};
+
+struct file___embedding {
+	struct fown_struct f_owner;
+};
+
 /* Linux 5.8. */
 struct bpf_map {
 	__u32 id;
