@@ -22,7 +22,7 @@
 
 /*
  * What a workload may do with an inode, so that a repetition costs one lookup and no path. A word is
- * a hash of (workload, whether it is a container, its generation, that of the rules, mount, epoch) whose low bits say what was allowed: one store replaces it as
+ * a hash of (workload, whether it is a container or protected, its generation, that of the rules, mount, epoch) whose low bits say what was allowed: one store replaces it as
  * a whole. It is of use only while it hashes the same, so that nothing has to be taken back when a
  * policy changes. LSM programs only: others may not use an inode's storage.
  */
@@ -54,7 +54,7 @@ static __always_inline __u64 known_tag(struct workload *w, struct vfsmount *mnt)
 {
 	__u64 x = mix(known_secret ^ ((__u64)w->id << 32 | w->generation));
 
-	return mix((mix(x ^ (__u64)mnt ^ (w->flags & WORKLOAD_CONTAINER)) ^ rules >> 32) + path_epoch) & ~(__u64)KNOWN_MASK;
+	return mix((mix(x ^ (__u64)mnt ^ (w->flags & (WORKLOAD_CONTAINER | WORKLOAD_PROTECTED))) ^ rules >> 32) + path_epoch) & ~(__u64)KNOWN_MASK;
 }
 
 static __always_inline bool is_known(struct known *known, struct workload *w, __u64 tag, __u64 uses)
