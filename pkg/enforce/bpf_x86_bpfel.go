@@ -380,6 +380,7 @@ const (
 	bpfVarPinsDevice                 = "pins_device"
 	bpfVarPinsInode                  = "pins_inode"
 	bpfVarRules                      = "rules"
+	bpfVarRulesDeny                  = "rules_deny"
 	bpfVarScoped                     = "scoped"
 )
 
@@ -576,6 +577,7 @@ type bpfVariableSpecs struct {
 	PinsDevice  *ebpf.VariableSpec `ebpf:"pins_device"`
 	PinsInode   *ebpf.VariableSpec `ebpf:"pins_inode"`
 	Rules       *ebpf.VariableSpec `ebpf:"rules"`
+	RulesDeny   *ebpf.VariableSpec `ebpf:"rules_deny"`
 	Scoped      *ebpf.VariableSpec `ebpf:"scoped"`
 }
 
@@ -670,6 +672,7 @@ type bpfVariables struct {
 	PinsDevice  *ebpf.Variable `ebpf:"pins_device"`
 	PinsInode   *ebpf.Variable `ebpf:"pins_inode"`
 	Rules       *ebpf.Variable `ebpf:"rules"`
+	RulesDeny   *ebpf.Variable `ebpf:"rules_deny"`
 	Scoped      *ebpf.Variable `ebpf:"scoped"`
 }
 

@@ -58,6 +58,7 @@ const (
 	handingOver      = "hand over"
 	flooding         = "flood"
 	signallingByFile = "signal by a file"
+	lookingAt        = "look at"
 )
 
 func helpers() map[string]func(string) error {
@@ -67,6 +68,7 @@ func helpers() map[string]func(string) error {
 		handingOver:      handToFd3,
 		flooding:         flood,
 		signallingByFile: signalByFile,
+		lookingAt:        peek,
 	}
 }
 
