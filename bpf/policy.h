@@ -227,6 +227,9 @@ struct place {
 	struct mnt_namespace *mounts[2];	/* whose mounts give it names */
 	__u8 has_target;	/* 1: it will have a name there */
 	struct fact_key fact;
+	__u32 meant_rule;	/* that denies it by the address that the kernel takes for that of fact, which is none; 0: none does */
+	__u8 meant_wanted;	/* as in struct answer, by that address */
+	__u8 meant_kill;
 	struct walk walk;
 	struct path_pattern path_pattern;
 	struct address_pattern address_pattern;
@@ -328,6 +331,9 @@ static __always_inline struct place *begin_question(struct subject *s, enum oper
 	p->mount = NULL;
 	p->uses = 0;
 	p->facts = 0;
+	p->meant_rule = 0;
+	p->meant_wanted = 0;
+	p->meant_kill = 0;
 	return p;
 }
 
@@ -835,6 +841,9 @@ static __always_inline void decide_fact(struct place *p)
 				remember_wish(p, entry);
 		}
 		obey(p);
+		p->answer.rule = p->answer.rule ?: p->meant_rule;
+		p->answer.wanted |= p->meant_wanted;
+		p->answer.kill |= p->meant_kill;
 	}
 	if (p->held && !entry)
 		entry = find_fact_pattern(p);
