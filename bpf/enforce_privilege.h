@@ -258,22 +258,61 @@ static __always_inline int on_inode_init_security_anon(__u8 hook, const struct q
 
 ENFORCE(inode_init_security_anon, name, struct inode *inode, const struct qstr *name)
 
+/* Which users or groups a process is: its own, whose rights it has, and with whose it uses files. */
+struct ids {
+	__u32 real;
+	__u32 effective;
+	__u32 of_files;
+};
+
+/* As check_number. Global, as in deed.h. */
+__noinline int check_id(__u32 hook, __u32 op, __u32 id)
+{
+	return check_number(hook, op, id);
+}
+
+/* Asks about each that a process becomes, once: mostly it becomes one in all three ways. */
+static __always_inline int check_ids(__u8 hook, enum operation op, const struct ids *new, const struct ids *old)
+{
+	bool real = new->real != old->real;
+	bool effective = new->effective != old->effective && !(real && new->effective == new->real);
+	bool of_files = new->of_files != old->of_files && new->of_files != new->effective && !(real && new->of_files == new->real);
+	int err = -EPERM;
+
+	if ((real && check_id(hook, op, new->real)) || (effective && check_id(hook, op, new->effective)) ||
+	    (of_files && check_id(hook, op, new->of_files))) {
+		barrier_var(err);	/* as in result() */
+		return err;
+	}
+	return 0;
+}
+
+static __always_inline struct ids users_of(const struct cred *cred)
+{
+	return (struct ids){
+		.real = BPF_CORE_READ(cred, uid.val), .effective = BPF_CORE_READ(cred, euid.val), .of_files = BPF_CORE_READ(cred, fsuid.val),
+	};
+}
+
+static __always_inline struct ids groups_of(const struct cred *cred)
+{
+	return (struct ids){
+		.real = BPF_CORE_READ(cred, gid.val), .effective = BPF_CORE_READ(cred, egid.val), .of_files = BPF_CORE_READ(cred, fsgid.val),
+	};
+}
+
 static __always_inline int on_task_fix_setuid(__u8 hook, struct cred *new, const struct cred *old)
 {
-	__u32 uid = BPF_CORE_READ(new, uid.val);
+	struct ids to = users_of(new), from = users_of(old);
 
-	if (uid == BPF_CORE_READ(old, uid.val))
-		return 0;	/* allow: the same user */
-	return check_number(hook, OP_SETUID, uid);
+	return check_ids(hook, OP_SETUID, &to, &from);
 }
 
 static __always_inline int on_task_fix_setgid(__u8 hook, struct cred *new, const struct cred *old)
 {
-	__u32 gid = BPF_CORE_READ(new, gid.val);
+	struct ids to = groups_of(new), from = groups_of(old);
 
-	if (gid == BPF_CORE_READ(old, gid.val))
-		return 0;	/* allow: the same group */
-	return check_number(hook, OP_SETGID, gid);
+	return check_ids(hook, OP_SETGID, &to, &from);
 }
 
 ENFORCE(task_fix_setuid, ARGS(new, old), struct cred *new, const struct cred *old)

@@ -422,6 +422,9 @@ struct cred {
 	kuid_t uid;
 	kgid_t gid;
 	kuid_t euid;
+	kgid_t egid;
+	kuid_t fsuid;
+	kgid_t fsgid;
 	struct user_namespace *user_ns;
 	struct capability_set cap_inheritable;	/* permitted and effective stand behind it */
 };

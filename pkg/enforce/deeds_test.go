@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"syscall"
 	"unsafe"
@@ -52,6 +53,7 @@ func deeds() map[string]deed {
 	maps.Copy(all, nameDeeds())
 	maps.Copy(all, mappingDeeds())
 	maps.Copy(all, privilegeDeeds())
+	maps.Copy(all, identityDeeds())
 	maps.Copy(all, processDeeds())
 	maps.Copy(all, unixDeeds())
 	return all
@@ -160,14 +162,6 @@ func privilegeDeeds() map[string]deed {
 			}
 			return unix.Sethostname([]byte(name))
 		}, key: number(event.OpCapability, unix.CAP_SYS_ADMIN)},
-		"setuid": {
-			do: func(string) error { return syscall.Setreuid(4711, -1) }, key: number(event.OpSetuid, 4711),
-			alone: true, needs: capability(unix.CAP_SETUID),
-		},
-		"setgid": {
-			do: func(string) error { return syscall.Setregid(4711, -1) }, key: number(event.OpSetgid, 4711),
-			alone: true, needs: capability(unix.CAP_SETGID),
-		},
 		"bpf": {do: func(string) error {
 			attr := [4]uint32{2, 4, 4, 1} // an array
 			return syscallOf(unix.SYS_BPF, unix.BPF_MAP_CREATE, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
@@ -184,6 +178,36 @@ func privilegeDeeds() map[string]deed {
 			do:  func(string) error { return syscallOf(unix.SYS_USERFAULTFD, unix.O_CLOEXEC, 0, 0) },
 			key: number(event.OpUserfault, 0), hook: "inode_init_security_anon", needs: capability(unix.CAP_SYS_PTRACE),
 		},
+	}
+}
+
+// identityDeeds make the process another user or group's, each in one way. Of files alone, the system call does not tell whether
+// it was allowed.
+func identityDeeds() map[string]deed {
+	user := func(do func() error) deed {
+		return deed{do: func(string) error { return do() }, key: number(event.OpSetuid, 4711), alone: true, needs: capability(unix.CAP_SETUID)}
+	}
+	group := func(do func() error) deed {
+		return deed{do: func(string) error { return do() }, key: number(event.OpSetgid, 4711), alone: true, needs: capability(unix.CAP_SETGID)}
+	}
+	ofFiles := func(call uintptr) func() error {
+		return func() error {
+			runtime.LockOSThread()
+			_, _, _ = unix.RawSyscall(call, 4711, 0, 0)
+			if now, _, _ := unix.RawSyscall(call, ^uintptr(0), 0, 0); now != 4711 {
+				return unix.EPERM
+			}
+			return nil
+		}
+	}
+	return map[string]deed{
+		"setuid":    user(func() error { return syscall.Setreuid(4711, -1) }),
+		"setgid":    group(func() error { return syscall.Setregid(4711, -1) }),
+		"seteuid":   user(func() error { return syscall.Setresuid(-1, 4711, -1) }),
+		"setegid":   group(func() error { return syscall.Setresgid(-1, 4711, -1) }),
+		"setfsuid":  user(ofFiles(unix.SYS_SETFSUID)),
+		"setfsgid":  group(ofFiles(unix.SYS_SETFSGID)),
+		"setresuid": user(func() error { return syscall.Setresuid(4711, 4711, 4711) }),
 	}
 }
 
