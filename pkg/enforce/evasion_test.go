@@ -53,22 +53,24 @@ func at(op event.Operation, path string) func(string) event.Key {
 
 // Other things that a test lets be done by name.
 const (
-	fileMarker       = "marker"
-	networkMarker    = "network marker"
-	handingOver      = "hand over"
-	flooding         = "flood"
-	signallingByFile = "signal by a file"
-	lookingAt        = "look at"
+	fileMarker         = "marker"
+	networkMarker      = "network marker"
+	handingOver        = "hand over"
+	flooding           = "flood"
+	signallingByFile   = "signal by a file"
+	lookingAt          = "look at"
+	runningInOwnCgroup = "run in a cgroup of its own"
 )
 
 func helpers() map[string]func(string) error {
 	return map[string]func(string) error{
-		fileMarker:       func(dir string) error { return peek(dir + "/marker") },
-		networkMarker:    connectMarked,
-		handingOver:      handToFd3,
-		flooding:         flood,
-		signallingByFile: signalByFile,
-		lookingAt:        peek,
+		fileMarker:         func(dir string) error { return peek(dir + "/marker") },
+		networkMarker:      connectMarked,
+		handingOver:        handToFd3,
+		flooding:           flood,
+		signallingByFile:   signalByFile,
+		lookingAt:          peek,
+		runningInOwnCgroup: runInOwnCgroup,
 	}
 }
 

@@ -26,7 +26,7 @@ func TestRules(t *testing.T) {
 	tests := map[string]func(t *testing.T, w *trial){
 		"other names": testOtherNames,
 		"deeds":       testEveryDeed, "known": testKnown, "baseline": testBesideBaseline, "kill": testKill, "manner": testManner, "runtime": testRuntime, "where": testWhere,
-		"protected later": testProtectedLater, "too many names": testTooManyNames,
+		"protected later": testProtectedLater, "too many names": testTooManyNames, "own cgroup": testOwnCgroup,
 		"reload": testReload(""), "reload by actor": testReload(" and not proc.aname in (nobody, nowhere) and not basename(proc.exepath) = nobody"),
 	}
 	eachStrength(t, func(t *testing.T, w *trial) {
