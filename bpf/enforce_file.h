@@ -126,7 +126,7 @@ static __always_inline void write_path(struct place *p)
 	p->access.path_len = p->name_len[OWN];
 	p->access.path_facts = facts;
 	if (facts & PATH_TRUNCATED)
-		count_lost(FAULT_PATH_TOO_LONG);
+		count_incomplete(facts);
 	else if (facts && p->op != OP_LIBRARY)
 		name_nameless(p, dentry, p->mnt);
 	p->nameless = p->op == OP_LIBRARY ? facts : facts & PATH_TRUNCATED;
@@ -154,7 +154,7 @@ __noinline int check_path(__u32 number)
 	if (!p)
 		return VERDICT_UNPROVEN;
 	if (p->named)
-		p->access.path_facts = 0;
+		p->access.path_facts = p->nameless;
 	else
 		write_path(p);
 	if (p->guarded)

@@ -357,8 +357,10 @@ static __always_inline int ask_abstract(struct subject *s, __u8 hook, enum opera
 	__builtin_memset(p->path.path, 0, PATH_BYTES);
 	barrier_var(len);
 	len &= 127;	/* at most 108, the size of sun_path */
-	if (bpf_probe_read_kernel(p->path.path, len, sun_path))
+	if (bpf_probe_read_kernel(p->path.path, len, sun_path)) {
+		p->nameless = PATH_TRUNCATED;
 		count_lost(FAULT_READ);
+	}
 	p->path.path[0] = '@';
 	p->access.path_len = len;
 	return check_path(p->number);
