@@ -345,7 +345,37 @@ static __always_inline int on_socket_create(__u8 hook, int family, int type, int
 
 ENFORCE(socket_create, ARGS(family, type, protocol, kern), int family, int type, int protocol, int kern)
 
-/* Unix sockets of the abstract name space: '@' and the name, zeroes in it too. sun_path: with its first zero. */
+/* 0x80 in each byte that is zero. */
+static __always_inline __u64 zeroes_of(__u64 x)
+{
+	__u64 low = EACH_BYTE(0x7f);
+
+	return ~(((x & low) + low) | x | low);
+}
+
+#define NAME_WORDS 14		/* that sun_path fits in */
+
+/*
+ * Reads a name, and writes each zero of it as a one: zeroes are what fills keys up, and names that differ in nothing else have
+ * different keys then. false: it has ones itself, or could not be read.
+ */
+static __always_inline bool read_abstract_name(struct place *p, const void *from, __u32 len)
+{
+	__u64 *words = (void *)p->walk.bytes, ones = 0;
+
+	__builtin_memset(words, 0, NAME_WORDS * WORD);
+	if (bpf_probe_read_kernel(words, len, from)) {
+		count_lost(FAULT_READ);
+		return false;
+	}
+	for (int i = 0; i < NAME_WORDS; i++) {
+		ones |= zeroes_of(words[i] ^ EACH_BYTE(1));
+		words[i] |= zeroes_of(words[i]) >> 7;
+	}
+	return !bpf_probe_read_kernel(p->path.path, len, words) && !ones;
+}
+
+/* Unix sockets of the abstract name space: '@' and the name, with a one for each zero in it. sun_path: with its first zero. */
 static __always_inline int ask_abstract(struct subject *s, __u8 hook, enum operation op, const void *sun_path, __u32 len)
 {
 	__u64 who = bpf_get_current_pid_tgid();
@@ -357,10 +387,8 @@ static __always_inline int ask_abstract(struct subject *s, __u8 hook, enum opera
 	__builtin_memset(p->path.path, 0, PATH_BYTES);
 	barrier_var(len);
 	len &= 127;	/* at most 108, the size of sun_path */
-	if (bpf_probe_read_kernel(p->path.path, len, sun_path)) {
-		p->nameless = PATH_TRUNCATED;
-		count_lost(FAULT_READ);
-	}
+	if (!read_abstract_name(p, sun_path, len))
+		p->nameless = PATH_TRUNCATED;	/* it could be taken for another name */
 	p->path.path[0] = '@';
 	p->access.path_len = len;
 	return check_path(p->number);

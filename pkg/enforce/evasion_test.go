@@ -60,6 +60,8 @@ const (
 	signallingByFile   = "signal by a file"
 	lookingAt          = "look at"
 	runningInOwnCgroup = "run in a cgroup of its own"
+	bindingName        = "bind to a name"
+	connectingName     = "connect to a name"
 )
 
 func helpers() map[string]func(string) error {
@@ -78,6 +80,9 @@ func helpers() map[string]func(string) error {
 func evade(name, arg string) error {
 	if help := helpers()[name]; help != nil {
 		return help(arg)
+	}
+	if do := namingDeeds()[name]; do != nil {
+		return do(arg)
 	}
 	if attack := agentAttacks()[name]; attack != nil {
 		return attack(arg)
