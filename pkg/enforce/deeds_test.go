@@ -17,6 +17,7 @@ import (
 
 // deed is one thing that a process does, so small that it is one operation.
 type deed struct {
+	prior func(dir string) error // by somebody else, before it is done for the first time
 	do    func(dir string) error
 	key   func(dir string) event.Key
 	needs []event.Key                // what else of the same dimension it takes
@@ -50,6 +51,8 @@ func fill(dir string) error {
 
 func deeds() map[string]deed {
 	all := fileDeeds()
+	maps.Copy(all, mountDeeds())
+	maps.Copy(all, moduleDeeds())
 	maps.Copy(all, nameDeeds())
 	maps.Copy(all, mappingDeeds())
 	maps.Copy(all, privilegeDeeds())
@@ -69,11 +72,48 @@ func fileDeeds() map[string]deed {
 		"truncate": {do: func(dir string) error { return unix.Truncate(dir+"/file", 0) }, key: onPath(event.OpWrite, "file")},
 		"chmod":    {do: func(dir string) error { return unix.Chmod(dir+"/file", 0o600) }, key: onPath(event.OpAttributes, "file")},
 		"chown":    {do: func(dir string) error { return unix.Chown(dir+"/file", 0, 0) }, key: onPath(event.OpAttributes, "file"), hook: "path_chown"},
-		"chroot":   {do: func(dir string) error { return unix.Chroot(dir + "/empty") }, key: onPath(event.OpMount, "empty"), alone: true},
-		"mount": {
-			do:  func(dir string) error { return unix.Mount("none", dir+"/mountpoint", "tmpfs", 0, "") },
-			key: onPath(event.OpMount, "mountpoint"), after: func(dir string) error { return unix.Unmount(dir+"/mountpoint", 0) },
-		},
+	}
+}
+
+// mountDeeds change the tree.
+func mountDeeds() map[string]deed {
+	mount := func(dir string) error { return unix.Mount("none", dir+"/mountpoint", "tmpfs", 0, "") }
+	unmount := func(dir string) error { return unix.Unmount(dir+"/mountpoint", 0) }
+	at := onPath(event.OpMount, "mountpoint")
+	return map[string]deed{
+		"chroot": {do: func(dir string) error { return unix.Chroot(dir + "/empty") }, key: onPath(event.OpMount, "empty"), alone: true},
+		"mount":  {do: mount, key: at, after: unmount},
+		"umount": {prior: mount, do: unmount, key: at, after: mount},
+		"move_mount": {do: func(dir string) error {
+			return inTree("empty", func(fd int) error {
+				return unix.MoveMount(fd, "", unix.AT_FDCWD, dir+"/mountpoint", unix.MOVE_MOUNT_F_EMPTY_PATH)
+			})(dir)
+		}, key: at, after: unmount},
+		// Where it is allowed, it fails for what comes behind the question: this is no root.
+		"pivot_root": {do: func(dir string) error {
+			if err := unix.PivotRoot(dir+"/empty", dir+"/empty"); !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EBUSY) {
+				return err
+			}
+			return nil
+		}, key: onPath(event.OpMount, "empty")},
+	}
+}
+
+// moduleDeeds load what is no module: where it is allowed, the kernel finds that out.
+func moduleDeeds() map[string]deed {
+	loaded := func(err error) error {
+		if errors.Is(err, unix.ENOEXEC) {
+			return nil
+		}
+		return err
+	}
+	none := make([]byte, 4096)
+	key, needs := number(event.OpModule, 0), capability(unix.CAP_SYS_MODULE)
+	return map[string]deed{
+		"init_module": {do: func(string) error { return loaded(unix.InitModule(none, "")) }, key: key, needs: needs},
+		"finit_module": {do: func(dir string) error {
+			return withFile(dir+"/file", unix.O_RDONLY, func(fd int) error { return loaded(unix.FinitModule(fd, "", 0)) })
+		}, key: key, needs: needs},
 	}
 }
 
@@ -248,6 +288,7 @@ func processDeeds() map[string]deed {
 			do:  func(string) error { return closing(unix.Open("/proc/"+parent+"/mem", unix.O_RDONLY|unix.O_CLOEXEC, 0)) },
 			key: number(event.OpPtrace, event.PtraceAttach|event.PtraceOther), code: int(unix.EACCES),
 		},
+		"be traced": {do: beTraced, key: number(event.OpPtrace, event.PtraceAttach)},
 		"signal": {
 			do:  func(string) error { return unix.Kill(os.Getppid(), unix.SIGCONT) },
 			key: number(event.OpSignal, uint32(unix.SIGCONT)),

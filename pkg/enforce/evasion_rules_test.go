@@ -184,6 +184,20 @@ func testOtherNames(t *testing.T, w *trial) {
 	}
 }
 
+// Rules that deny to get at another process, or at an abstract socket, stop every way to it, too.
+func testProcessesByRules(t *testing.T, w *trial) {
+	listenAbstract(t)
+	dir := t.TempDir()
+	t.Cleanup(func() { renew(t, dir) })
+	w.state(t, event.Off, 1, sensor.Protected)
+	for name, e := range processEvasions() {
+		t.Run(name, func(t *testing.T) {
+			w.use(t, ruleText("processes", conditionFor(e.about(dir)[0]), denying))
+			w.evadeRules(t, name, dir)
+		})
+	}
+}
+
 // What an inode remembers as allowed under another name is asked about again once rules may deny it: no policy has changed
 // then.
 func testProtectedLater(t *testing.T, w *trial) {

@@ -26,7 +26,7 @@ func TestRules(t *testing.T) {
 	tests := map[string]func(t *testing.T, w *trial){
 		"other names": testOtherNames,
 		"deeds":       testEveryDeed, "known": testKnown, "baseline": testBesideBaseline, "kill": testKill, "manner": testManner, "runtime": testRuntime, "where": testWhere,
-		"protected later": testProtectedLater, "too many names": testTooManyNames, "own cgroup": testOwnCgroup,
+		"protected later": testProtectedLater, "too many names": testTooManyNames, "own cgroup": testOwnCgroup, "processes": testProcessesByRules,
 		"reload": testReload(""), "reload by actor": testReload(" and not proc.aname in (nobody, nowhere) and not basename(proc.exepath) = nobody"),
 	}
 	eachStrength(t, func(t *testing.T, w *trial) {
@@ -118,6 +118,7 @@ func (w *trial) testRule(t *testing.T, name string, d deed) {
 	if err := fill(dir); err != nil {
 		t.Fatal(err)
 	}
+	d.prepare(t, dir)
 	run, denied := w.does.run, int(unix.EPERM)
 	if d.alone {
 		run = w.does.runAlone
