@@ -218,7 +218,8 @@ static __always_inline void judge_by_other_names(struct place *p)
 	find_namespaces(p);
 	if (can_loop) {
 		bpf_loop(MOUNTS_LOOKED_AT, judge_next, &judging, 0);
-		p->answer.unproven = judging.more;	/* who made so many hides behind them */
+		if (judging.more)
+			p->answer.rule = RULE_UNKNOWN;	/* deny: who made so many hides behind them */
 		return;
 	}
 	for (int i = 0; i < MOUNTS_WITHOUT_LOOP && judging.more; i++)

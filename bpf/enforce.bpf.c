@@ -144,16 +144,17 @@ static __always_inline int question_exec(struct linux_binprm *bprm, __u8 hook, s
 /* A runtime that is denied the container's program goes on as a runtime: it has to tell its parent. */
 static __always_inline int check_exec(struct linux_binprm *bprm, __u8 hook, struct subject *s)
 {
-	bool runtime;
+	bool runtime, copy;
 	int verdict;
 
 	if (!current_subject(s))
 		return VERDICT_ALLOW;	/* allow: out of scope, or the agent itself */
 	runtime = s->workload.flags & MAY_BE_CONTAINER && is_marked();
-	if (runtime && stays_runtime((void *)bpf_get_current_task(), BPF_CORE_READ(bprm, file)))
+	copy = runtime && stays_runtime((void *)bpf_get_current_task(), BPF_CORE_READ(bprm, file));
+	if (copy && spares_copy(s))
 		return VERDICT_ALLOW;	/* allow: a runtime's copy of itself */
 	verdict = question_exec(bprm, hook, s);
-	if (runtime && (verdict < VERDICT_DENY || verdict == VERDICT_UNPROVEN))
+	if (runtime && !copy && (verdict < VERDICT_DENY || verdict == VERDICT_UNPROVEN))
 		end_runtime();
 	return verdict;
 }

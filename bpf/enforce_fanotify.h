@@ -88,7 +88,8 @@ int BPF_PROG(fanotify_open_exec, __u64 file, __u64 process, __u64 tells)
 
 	if (!task || !find_subject_at(&subject, task_cgroup_id(task)) || !is_strict(&subject))
 		return 0;	/* allow: there is nothing to deny, or the hook behind decides */
-	if (subject.workload.flags & MAY_BE_CONTAINER && has_mark(task) && stays_runtime(task, described_file(file)))
+	if (subject.workload.flags & MAY_BE_CONTAINER && spares_copy(&subject) && has_mark(task) &&
+	    stays_runtime(task, described_file(file)))
 		return 0;	/* allow: a runtime's copy of itself */
 	p = begin_question(&subject, OP_EXEC, HOOK_FANOTIFY, (__u64)BPF_CORE_READ(task, tgid) << 32 | BPF_CORE_READ(task, pid));
 	if (!p)

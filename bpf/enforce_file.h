@@ -9,7 +9,11 @@
 #define FMODE_READ 0x1		/* include/linux/fs.h */
 #define FMODE_WRITE 0x2
 #define FMODE_EXEC 0x20
-#define PROT_EXEC 0x4		/* include/uapi/asm-generic/mman-common.h */
+#define PROT_READ 0x1		/* include/uapi/asm-generic/mman-common.h */
+#define PROT_EXEC 0x4
+#define READ_IMPLIES_EXEC 0x0400000	/* include/uapi/linux/personality.h */
+#define MNT_NOEXEC 0x04		/* include/linux/mount.h */
+#define SB_I_NOEXEC 0x2		/* include/linux/fs.h */
 #define VM_EXEC 0x4		/* include/linux/mm.h */
 #define S_IFDIR 0040000		/* include/uapi/linux/stat.h */
 #define S_IFLNK 0120000
@@ -18,7 +22,7 @@
 
 /*
  * What a workload may do with an inode, so that a repetition costs one lookup and no path. A word is
- * a hash of (workload, whether it is a container, its generation, that of the rules, mount, epoch) whose low bits say what was allowed: one store replaces it as
+ * a hash of (workload, whether it is a container or protected, its generation, that of the rules, mount, epoch) whose low bits say what was allowed: one store replaces it as
  * a whole. It is of use only while it hashes the same, so that nothing has to be taken back when a
  * policy changes. LSM programs only: others may not use an inode's storage.
  */
@@ -50,7 +54,7 @@ static __always_inline __u64 known_tag(struct workload *w, struct vfsmount *mnt)
 {
 	__u64 x = mix(known_secret ^ ((__u64)w->id << 32 | w->generation));
 
-	return mix((mix(x ^ (__u64)mnt ^ (w->flags & WORKLOAD_CONTAINER)) ^ rules >> 32) + path_epoch) & ~(__u64)KNOWN_MASK;
+	return mix((mix(x ^ (__u64)mnt ^ (w->flags & (WORKLOAD_CONTAINER | WORKLOAD_PROTECTED))) ^ rules >> 32) + path_epoch) & ~(__u64)KNOWN_MASK;
 }
 
 static __always_inline bool is_known(struct known *known, struct workload *w, __u64 tag, __u64 uses)
@@ -122,7 +126,7 @@ static __always_inline void write_path(struct place *p)
 	p->access.path_len = p->name_len[OWN];
 	p->access.path_facts = facts;
 	if (facts & PATH_TRUNCATED)
-		count_lost(FAULT_PATH_TOO_LONG);
+		count_incomplete(facts);
 	else if (facts && p->op != OP_LIBRARY)
 		name_nameless(p, dentry, p->mnt);
 	p->nameless = p->op == OP_LIBRARY ? facts : facts & PATH_TRUNCATED;
@@ -150,7 +154,7 @@ __noinline int check_path(__u32 number)
 	if (!p)
 		return VERDICT_UNPROVEN;
 	if (p->named)
-		p->access.path_facts = 0;
+		p->access.path_facts = p->nameless;
 	else
 		write_path(p);
 	if (p->guarded)
@@ -398,13 +402,33 @@ int BPF_PROG(lsm_mmap_file, struct file *file, unsigned long reqprot, unsigned l
 	return err;
 }
 
+/*
+ * Whether a file that is mapped to be read is mapped executable, too. LSM programs get what comes of it, as mmap_prot()
+ * in the kernel's security/security.c has it; security_mmap_file() what was asked for.
+ */
+static __always_inline bool read_implies_exec(struct file *file)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+	struct vfsmount *mnt;
+
+	if (!(BPF_CORE_READ(task, personality) & READ_IMPLIES_EXEC))
+		return false;
+	mnt = BPF_CORE_READ(file, f_path.mnt);
+	return !(BPF_CORE_READ(mnt, mnt_flags) & MNT_NOEXEC) && !(BPF_CORE_READ(mnt, mnt_root, d_sb, s_iflags) & SB_I_NOEXEC);
+}
+
+static __always_inline bool maps_executable(struct file *file, unsigned long prot)
+{
+	return prot & PROT_EXEC || (prot & PROT_READ && read_implies_exec(file));
+}
+
 SEC("fmod_ret/security_mmap_file")
 int BPF_PROG(fmod_mmap_file, struct file *file, unsigned long prot)
 {
 	struct subject subject;
 	__u8 all_known;
 
-	if (!file || !(prot & PROT_EXEC) || !is_library(&subject, file))
+	if (!file || !maps_executable(file, prot) || !is_library(&subject, file))
 		return 0;	/* allow: as above */
 	return check_file(&subject, file, KNOWN_LIBRARY, HOOK_FMOD_RET, &all_known);
 }

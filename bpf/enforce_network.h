@@ -54,12 +54,83 @@ static __always_inline void put_mapped(__u8 *to, __be32 address)
 	words[3] = address;
 }
 
+#define INADDR_LOOPBACK 0x7f000001	/* include/uapi/linux/in.h */
+
+/*
+ * Who connects or sends to the address that is none reaches the one that his socket is bound to or, as mostly, the loopback
+ * interface. Baselines hold the address as it was written; rules mean the other one, too: they are asked about that first.
+ */
+enum none {
+	NOT_NONE,
+	NONE_IPV4,
+	NONE_IPV6,
+};
+
+/* Whether the address of a question is none, and of which kind. */
+static __always_inline enum none none_of(struct place *p)
+{
+	__u32 *words = (__u32 *)p->fact.address;
+
+	if (words[0] | words[1] | words[3])
+		return NOT_NONE;
+	if (!words[2])
+		return NONE_IPV6;
+	return words[2] == bpf_htonl(0xffff) ? NONE_IPV4 : NOT_NONE;
+}
+
+/*
+ * Asks rules about the address that is meant by that of a question, which is none. source: what the socket is bound to, if it is one
+ * of IPv4. Global, as in deed.h.
+ */
+__noinline int ask_meant(__u32 number, __u32 ipv6, __be32 source)
+{
+	struct place *p = bpf_map_lookup_elem(&places, &number);
+	__u32 *words;
+	__u32 none;
+
+	if (!p || !is_ruled(p, rules))
+		return 0;
+	p->fact.workload = p->subject.workload.id;
+	p->fact.generation = p->subject.workload.generation;
+	p->fact.operation = p->op;
+	p->exact = p->held && (bpf_map_lookup_elem(&fact_entries, &p->fact) || find_fact_pattern(p));
+	words = (__u32 *)p->fact.address;
+	none = words[2];
+	if (ipv6 && !source)
+		words[3] = bpf_htonl(1);
+	else
+		put_mapped(p->fact.address, (ipv6 ? 0 : source) ?: bpf_htonl(INADDR_LOOPBACK));
+	ask_rules_fact(number);
+	obey(p);
+	p->meant_rule = p->answer.rule;
+	p->meant_wanted = p->answer.wanted;
+	p->meant_kill = p->answer.kill;
+	words[2] = none;
+	words[3] = 0;
+	return 0;
+}
+
 /* The tgid of the helper is not to be had in cgroup programs before 6.10. */
 static __always_inline __u64 read_pid_tgid(void)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 
 	return (__u64)BPF_CORE_READ(task, tgid) << 32 | (__u32)BPF_CORE_READ(task, pid);
+}
+
+/* A message may say from where it is sent. */
+static __always_inline void find_meant(struct place *p, struct bpf_sock_addr *ctx, enum operation op, bool ipv6)
+{
+	enum none none = none_of(p);
+	struct bpf_sock *sk;
+
+	if (op == OP_BIND || none == NOT_NONE)
+		return;
+	sk = ctx->sk;
+	if (none == NONE_IPV6)
+		ask_meant(p->number, true, sk->src_ip6[2] == bpf_htonl(0xffff) && !sk->src_ip6[0] && !sk->src_ip6[1]);
+	else
+		ask_meant(p->number, false, op == OP_SEND && !ipv6 ? ctx->msg_src_ip4 : sk->src_ip4);
 }
 
 static __always_inline int check_sock_addr(struct bpf_sock_addr *ctx, enum operation op, bool ipv6)
@@ -91,6 +162,7 @@ static __always_inline int check_sock_addr(struct bpf_sock_addr *ctx, enum opera
 	} else {
 		put_mapped(p->fact.address, ctx->user_ip4);
 	}
+	find_meant(p, ctx, op, ipv6);
 	verdict = check_fact(p->number);
 	return is_denied(verdict, &subject) ? CGROUP_DENY : CGROUP_ALLOW;
 }
@@ -156,6 +228,20 @@ struct any_sockaddr {
 	__u8 ipv6[16];
 };
 
+/* As find_meant(). */
+static __always_inline void find_meant_by(struct place *p, struct sock *sk)
+{
+	enum none none = none_of(p);
+	__u32 words[4] = {};
+
+	if (none == NONE_IPV4)
+		ask_meant(p->number, false, BPF_CORE_READ(sk, __sk_common.skc_rcv_saddr));
+	if (none != NONE_IPV6)
+		return;
+	bpf_core_read(words, sizeof(words), &sk->__sk_common.skc_v6_rcv_saddr);
+	ask_meant(p->number, true, words[2] == bpf_htonl(0xffff) && !words[0] && !words[1]);
+}
+
 /* Of connect and bind with a sockaddr, which the kernel has copied already. */
 static __always_inline int check_sockaddr(__u8 hook, enum operation op, struct socket *sock,
 					  struct sockaddr *address)
@@ -178,6 +264,8 @@ static __always_inline int check_sockaddr(__u8 hook, enum operation op, struct s
 	else
 		bpf_probe_read_kernel(p->fact.address, 16,
 				      (void *)address + __builtin_offsetof(struct any_sockaddr, ipv6));
+	if (op == OP_CONNECT)
+		find_meant_by(p, BPF_CORE_READ(sock, sk));
 	return end_fact(p, protocol_and_port(BPF_CORE_READ(sock, sk, sk_protocol), bpf_ntohs(a.port)), &subject);
 }
 
@@ -257,7 +345,37 @@ static __always_inline int on_socket_create(__u8 hook, int family, int type, int
 
 ENFORCE(socket_create, ARGS(family, type, protocol, kern), int family, int type, int protocol, int kern)
 
-/* Unix sockets of the abstract name space: '@' and the name, zeroes in it too. sun_path: with its first zero. */
+/* 0x80 in each byte that is zero. */
+static __always_inline __u64 zeroes_of(__u64 x)
+{
+	__u64 low = EACH_BYTE(0x7f);
+
+	return ~(((x & low) + low) | x | low);
+}
+
+#define NAME_WORDS 14		/* that sun_path fits in */
+
+/*
+ * Reads a name, and writes each zero of it as a one: zeroes are what fills keys up, and names that differ in nothing else have
+ * different keys then. false: it has ones itself, or could not be read.
+ */
+static __always_inline bool read_abstract_name(struct place *p, const void *from, __u32 len)
+{
+	__u64 *words = (void *)p->walk.bytes, ones = 0;
+
+	__builtin_memset(words, 0, NAME_WORDS * WORD);
+	if (bpf_probe_read_kernel(words, len, from)) {
+		count_lost(FAULT_READ);
+		return false;
+	}
+	for (int i = 0; i < NAME_WORDS; i++) {
+		ones |= zeroes_of(words[i] ^ EACH_BYTE(1));
+		words[i] |= zeroes_of(words[i]) >> 7;
+	}
+	return !bpf_probe_read_kernel(p->path.path, len, words) && !ones;
+}
+
+/* Unix sockets of the abstract name space: '@' and the name, with a one for each zero in it. sun_path: with its first zero. */
 static __always_inline int ask_abstract(struct subject *s, __u8 hook, enum operation op, const void *sun_path, __u32 len)
 {
 	__u64 who = bpf_get_current_pid_tgid();
@@ -269,8 +387,8 @@ static __always_inline int ask_abstract(struct subject *s, __u8 hook, enum opera
 	__builtin_memset(p->path.path, 0, PATH_BYTES);
 	barrier_var(len);
 	len &= 127;	/* at most 108, the size of sun_path */
-	if (bpf_probe_read_kernel(p->path.path, len, sun_path))
-		count_lost(FAULT_READ);
+	if (!read_abstract_name(p, sun_path, len))
+		p->nameless = PATH_TRUNCATED;	/* it could be taken for another name */
 	p->path.path[0] = '@';
 	p->access.path_len = len;
 	return check_path(p->number);

@@ -118,6 +118,63 @@ static __always_inline int on_task_kill(__u8 hook, struct task_struct *target, i
 
 ENFORCE(task_kill, ARGS(target, sig), struct task_struct *target, struct kernel_siginfo *info, int sig)
 
+#define SIGIO 29		/* include/uapi/asm-generic/signal.h */
+
+/*
+ * The workloads that have said to whom the kernel sends signals about a file. Key: the address of its struct file, which
+ * may have been another one's. Whoever makes the kernel send such a signal may be anybody, whom data from the network
+ * interrupts: nobody is asked but for what his own workload has said.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, __u64);
+	__type(value, __u32);
+} signallers SEC(".maps");
+
+SEC("fentry/security_file_set_fowner")
+int BPF_PROG(signal_set_fowner, struct file *file)
+{
+	__u64 key = (__u64)file;
+	struct subject subject;
+
+	if (current_subject(&subject) && is_asked(&subject, OP_SIGNAL))
+		bpf_map_update_elem(&signallers, &key, &subject.workload.id, BPF_ANY);
+	else
+		bpf_map_delete_elem(&signallers, &key);
+	return 0;
+}
+
+static __always_inline struct file *owned_file(struct fown_struct *owner)
+{
+	if (bpf_core_field_exists(owner->file))
+		return BPF_CORE_READ(owner, file);
+	return (void *)owner - bpf_core_field_offset(struct file___embedding, f_owner);
+}
+
+/* Whether the current workload has said that a stranger gets signals about a file. */
+static __always_inline bool signals_by_file(struct task_struct *target, struct fown_struct *owner)
+{
+	__u64 key = (__u64)owned_file(owner);
+	__u32 *by = bpf_map_lookup_elem(&signallers, &key);
+	struct subject subject;
+
+	return by && find_subject(&subject) && subject.workload.id == *by && stranger(target);
+}
+
+/* The agent asks for no such signals, so that it is nobody's business to send it one. */
+static __always_inline int on_file_send_sigiotask(__u8 hook, struct task_struct *target, struct fown_struct *owner, int sig)
+{
+	sig = sig ?: SIGIO;
+	if (is_of_agent(target) && bpf_ktime_get_ns() >= paused_until)
+		return protect_agent(hook, OP_SIGNAL, sig);
+	if (!signals_by_file(target, owner))
+		return 0;	/* allow: among its own, or somebody else's */
+	return check_number(hook, OP_SIGNAL, sig);
+}
+
+ENFORCE(file_send_sigiotask, ARGS(target, owner, sig), struct task_struct *target, struct fown_struct *owner, int sig)
+
 static __always_inline int on_userns_create(__u8 hook, const struct cred *cred)
 {
 	return check_number(hook, OP_USERNS, 0);
@@ -201,22 +258,61 @@ static __always_inline int on_inode_init_security_anon(__u8 hook, const struct q
 
 ENFORCE(inode_init_security_anon, name, struct inode *inode, const struct qstr *name)
 
+/* Which users or groups a process is: its own, whose rights it has, and with whose it uses files. */
+struct ids {
+	__u32 real;
+	__u32 effective;
+	__u32 of_files;
+};
+
+/* As check_number. Global, as in deed.h. */
+__noinline int check_id(__u32 hook, __u32 op, __u32 id)
+{
+	return check_number(hook, op, id);
+}
+
+/* Asks about each that a process becomes, once: mostly it becomes one in all three ways. */
+static __always_inline int check_ids(__u8 hook, enum operation op, const struct ids *new, const struct ids *old)
+{
+	bool real = new->real != old->real;
+	bool effective = new->effective != old->effective && !(real && new->effective == new->real);
+	bool of_files = new->of_files != old->of_files && new->of_files != new->effective && !(real && new->of_files == new->real);
+	int err = -EPERM;
+
+	if ((real && check_id(hook, op, new->real)) || (effective && check_id(hook, op, new->effective)) ||
+	    (of_files && check_id(hook, op, new->of_files))) {
+		barrier_var(err);	/* as in result() */
+		return err;
+	}
+	return 0;
+}
+
+static __always_inline struct ids users_of(const struct cred *cred)
+{
+	return (struct ids){
+		.real = BPF_CORE_READ(cred, uid.val), .effective = BPF_CORE_READ(cred, euid.val), .of_files = BPF_CORE_READ(cred, fsuid.val),
+	};
+}
+
+static __always_inline struct ids groups_of(const struct cred *cred)
+{
+	return (struct ids){
+		.real = BPF_CORE_READ(cred, gid.val), .effective = BPF_CORE_READ(cred, egid.val), .of_files = BPF_CORE_READ(cred, fsgid.val),
+	};
+}
+
 static __always_inline int on_task_fix_setuid(__u8 hook, struct cred *new, const struct cred *old)
 {
-	__u32 uid = BPF_CORE_READ(new, uid.val);
+	struct ids to = users_of(new), from = users_of(old);
 
-	if (uid == BPF_CORE_READ(old, uid.val))
-		return 0;	/* allow: the same user */
-	return check_number(hook, OP_SETUID, uid);
+	return check_ids(hook, OP_SETUID, &to, &from);
 }
 
 static __always_inline int on_task_fix_setgid(__u8 hook, struct cred *new, const struct cred *old)
 {
-	__u32 gid = BPF_CORE_READ(new, gid.val);
+	struct ids to = groups_of(new), from = groups_of(old);
 
-	if (gid == BPF_CORE_READ(old, gid.val))
-		return 0;	/* allow: the same group */
-	return check_number(hook, OP_SETGID, gid);
+	return check_ids(hook, OP_SETGID, &to, &from);
 }
 
 ENFORCE(task_fix_setuid, ARGS(new, old), struct cred *new, const struct cred *old)

@@ -177,6 +177,14 @@ static __always_inline void describe_name(struct exec_event *e, const char *file
 	e->filename_len = len > 0 ? len - 1 : 0;
 }
 
+_Static_assert(FAULT_READ == FAULT_PATH_TOO_LONG + 1, "one is made of the other");
+
+/* Counts a path that is not known as a whole, by why: without a branch, as in deed.h. */
+static __always_inline void count_incomplete(__u8 facts)
+{
+	count_lost(FAULT_PATH_TOO_LONG + facts / PATH_UNREAD % 2);
+}
+
 /* Who executes which file. */
 static __always_inline void describe_file(struct exec_event *e, struct walk *w, struct task_struct *task, struct file *file)
 {
@@ -194,7 +202,7 @@ static __always_inline void describe_file(struct exec_event *e, struct walk *w, 
 	e->flags = 0;
 	e->path_len = resolve_file(w, file, fs, e->path, &e->path_facts);
 	if (e->path_facts & PATH_TRUNCATED)
-		count_lost(FAULT_PATH_TOO_LONG);
+		count_incomplete(e->path_facts);
 }
 
 /* Everything but header, args, cwd and what is beside; the same for an attempt and for the new image. */

@@ -83,6 +83,18 @@ struct bpf_sock_addr {
 	__u32 protocol;
 	__u32 msg_src_ip4;
 	__u32 msg_src_ip6[4];
+	struct bpf_sock *sk __attribute__((aligned(8)));
+};
+
+struct bpf_sock {
+	__u32 bound_dev_if;
+	__u32 family;
+	__u32 type;
+	__u32 protocol;
+	__u32 mark;
+	__u32 priority;
+	__u32 src_ip4;
+	__u32 src_ip6[4];
 };
 
 #include <bpf/bpf_helpers.h>
@@ -170,6 +182,7 @@ struct list_head {
 struct super_block {
 	__u32 s_dev;
 	unsigned long s_flags;
+	unsigned long s_iflags;
 	unsigned long s_magic;
 	struct file_system_type *s_type;
 	struct dentry *s_root;
@@ -222,6 +235,7 @@ struct dentry {
 
 struct vfsmount {
 	struct dentry *mnt_root;
+	int mnt_flags;
 };
 
 struct mount {
@@ -248,6 +262,15 @@ struct file {
 	void *private_data;	/* of a socket: struct socket */
 	unsigned int f_mode;
 	unsigned int f_flags;
+};
+
+/* To whom signals go that are about a file. */
+struct fown_struct {
+	struct file *file;	/* 1934b212615d ("file: reclaim 24 bytes from f_owner", 6.12); before, it stands in its file */
+};
+
+struct file___embedding {
+	struct fown_struct f_owner;
 };
 
 /* Linux 5.8. */
@@ -399,6 +422,9 @@ struct cred {
 	kuid_t uid;
 	kgid_t gid;
 	kuid_t euid;
+	kgid_t egid;
+	kuid_t fsuid;
+	kgid_t fsgid;
 	struct user_namespace *user_ns;
 	struct capability_set cap_inheritable;	/* permitted and effective stand behind it */
 };
@@ -432,6 +458,7 @@ struct thread_info {
 struct task_struct {
 	struct thread_info thread_info;
 	unsigned int flags;
+	unsigned int personality;
 	int pid;
 	int tgid;
 	struct hlist_node pid_links[4];	/* where struct pid has it in its lists */

@@ -18,6 +18,7 @@ _Static_assert((WALK_BYTES & (WALK_BYTES - 1)) == 0, "WALK_BYTES is used as a ma
 #define PATH_TRUNCATED 1	/* longer than PATH_BYTES or deeper than PATH_STEPS */
 #define PATH_UNLINKED 2		/* the file has no name any more: deleted, or a memfd */
 #define PATH_DETACHED 4		/* does not lead to the process's root */
+#define PATH_UNREAD 8		/* beside PATH_TRUNCATED: because a part of it could not be read */
 
 /*
  * The kernel has bpf_loop (Linux 5.17), with which the verifier looks at one step and not at PATH_STEPS
@@ -120,8 +121,10 @@ static __always_inline bool prepend_name(struct walk *w, struct dentry *dentry, 
 	begin -= len;
 	barrier_var(len);	/* keeps the mask, by which the verifier sees the bound */
 	len &= NAME_BYTES - 1;
-	if (bpf_probe_read_kernel(&w->bytes[begin & (WALK_BYTES - 1)], len, name))
+	if (bpf_probe_read_kernel(&w->bytes[begin & (WALK_BYTES - 1)], len, name)) {
+		w->facts |= PATH_UNREAD;
 		return false;
+	}
 	begin--;
 	w->bytes[begin & (WALK_BYTES - 1)] = '/';
 	w->begin = begin;
@@ -235,7 +238,7 @@ static __always_inline __u32 walk_to(struct walk *w, char *out, __u8 *facts)
 	barrier_var(len);	/* as above */
 	len &= PATH_BYTES - 1;
 	if (bpf_probe_read_kernel(out, len, &w->bytes[w->begin & (WALK_BYTES - 1)]))
-		w->facts |= PATH_TRUNCATED;
+		w->facts |= PATH_TRUNCATED | PATH_UNREAD;
 	*facts = w->facts;
 	return len;
 }

@@ -156,9 +156,11 @@ struct deed {
 	struct name_key name;
 };
 
+#define RULE_UNKNOWN 0xffffffff	/* of a rule: it has more names than are looked at, and may be denied by one of them */
+
 struct answer {
 	int verdict;		/* enum verdict */
-	__u32 rule;		/* that denies it */
+	__u32 rule;		/* that denies it, or RULE_UNKNOWN */
 	__u32 repeated;
 	__u8 known;		/* these six are 0 or 1 */
 	__u8 in_baseline;
@@ -168,7 +170,6 @@ struct answer {
 	__u8 kill;		/* and not only denied */
 	__u8 why;		/* ACCESS_*, if a rule denies it because of another name */
 	__u8 other;		/* 1: by another name, a rule may deny it to somebody */
-	__u8 unproven;		/* 1: it has more names than are looked at */
 };
 
 /*
@@ -226,6 +227,9 @@ struct place {
 	struct mnt_namespace *mounts[2];	/* whose mounts give it names */
 	__u8 has_target;	/* 1: it will have a name there */
 	struct fact_key fact;
+	__u32 meant_rule;	/* that denies it by the address that the kernel takes for that of fact, which is none; 0: none does */
+	__u8 meant_wanted;	/* as in struct answer, by that address */
+	__u8 meant_kill;
 	struct walk walk;
 	struct path_pattern path_pattern;
 	struct address_pattern address_pattern;
@@ -287,13 +291,27 @@ static __always_inline bool is_asked(struct subject *s, enum operation op)
 	return is_held(s, op) || (s->workload.id && rules_ask(op));
 }
 
+/* Whether its baseline or a rule may deny an operation. */
+static __always_inline bool is_deniable(struct subject *s, enum operation op)
+{
+	struct workload *w = &s->workload;
+
+	if (bpf_ktime_get_ns() < paused_until || is_runtime(s))
+		return false;
+	if (w->mode == MODE_ENFORCE && w->held & ~w->softened & dimension_bit(op))
+		return true;
+	return w->flags & WORKLOAD_PROTECTED && rules_deny & 1ULL << op;
+}
+
 /* Begins a question. NULL: there is no place for it. */
 static __always_inline struct place *begin_question(struct subject *s, enum operation op, __u8 hook, __u64 who)
 {
 	struct place *p = take_place();
 
-	if (!p)
+	if (!p) {
+		s->unproven = is_deniable(s, op);
 		return NULL;
+	}
 	p->who = who;
 	p->task = (void *)bpf_get_current_task();
 	p->subject = *s;
@@ -313,6 +331,9 @@ static __always_inline struct place *begin_question(struct subject *s, enum oper
 	p->mount = NULL;
 	p->uses = 0;
 	p->facts = 0;
+	p->meant_rule = 0;
+	p->meant_wanted = 0;
+	p->meant_kill = 0;
 	return p;
 }
 
@@ -820,6 +841,9 @@ static __always_inline void decide_fact(struct place *p)
 				remember_wish(p, entry);
 		}
 		obey(p);
+		p->answer.rule = p->answer.rule ?: p->meant_rule;
+		p->answer.wanted |= p->meant_wanted;
+		p->answer.kill |= p->meant_kill;
 	}
 	if (p->held && !entry)
 		entry = find_fact_pattern(p);
@@ -922,8 +946,6 @@ static __always_inline void tell_fact(struct place *p)
 
 static __always_inline int verdict_of(struct answer *a)
 {
-	if (a->unproven)
-		return VERDICT_UNPROVEN;
 	return a->kill ? VERDICT_KILL : a->verdict;
 }
 
@@ -931,7 +953,7 @@ static __always_inline int verdict_of(struct answer *a)
 static __always_inline bool is_denied(int verdict, struct subject *s)
 {
 	if ((verdict & VERDICT_BITS) == VERDICT_UNPROVEN)
-		return (s->workload.mode == MODE_ENFORCE || s->workload.flags & WORKLOAD_PROTECTED) && !is_runtime(s);
+		return s->unproven;
 	return (verdict & VERDICT_BITS) >= VERDICT_DENY;
 }
 

@@ -59,13 +59,16 @@ static __always_inline bool is_kept_out(struct subject *s)
 	return s->workload.flags & WORKLOAD_CONTAINER && bpf_ktime_get_ns() >= paused_until;
 }
 
+static __always_inline bool is_of_agent(struct task_struct *task)
+{
+	return BPF_CORE_READ(task, tgid) == agent_tgid && start_ticks(task) == agent_start;
+}
+
 static __always_inline bool attacks_agent(struct task_struct *target)
 {
 	struct subject subject;
 
-	if (BPF_CORE_READ(target, tgid) != agent_tgid || start_ticks(target) != agent_start)
-		return false;
-	return current_subject(&subject) && is_kept_out(&subject);
+	return is_of_agent(target) && current_subject(&subject) && is_kept_out(&subject);
 }
 
 static __always_inline bool attacks_object(enum object_kind kind, __u32 id)

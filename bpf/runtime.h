@@ -186,6 +186,20 @@ static __always_inline bool stays_runtime(struct task_struct *task, struct file 
 	return is_copy(file, task) && mounts_of(task) == mounts_of(parent) && is_outside(parent);
 }
 
+/*
+ * Whether such a copy is executed without a question: in a container, and where there may be one. Not in a new cgroup that
+ * still counts to somebody who is held to something: he may have made it, and what he executes there is no runtime. The
+ * cgroups of containers are made by others.
+ */
+static __always_inline bool spares_copy(struct subject *s)
+{
+	__u32 flags = s->workload.flags;
+
+	if (!(flags & WORKLOAD_INHERITED))
+		return true;
+	return s->workload.mode != MODE_ENFORCE && (flags & WORKLOAD_CONTAINER || !(flags & WORKLOAD_PROTECTED));
+}
+
 static __always_inline void end_runtime(void)
 {
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;

@@ -82,6 +82,9 @@ struct name_key {
 /* Generation << 32 | 1 << enum operation, for those that any rule asks about. Written by the agent. */
 volatile __u64 rules;
 
+/* 1 << enum operation, for those that any rule denies, these or the ones before. Written by the agent. */
+volatile __u64 rules_deny;
+
 static __always_inline __u32 rule_bit(enum operation op)
 {
 	return 1U << op;

@@ -78,6 +78,7 @@ static __always_inline __u64 current_cgroup_id(void)
 struct subject {
 	__u64 cgroup_id;
 	struct workload workload;	/* copy: zero if unknown */
+	__u64 unproven;		/* 1: nothing can be found out about what it does, and that may be denied */
 };
 
 /* true if a task of this cgroup is in scope; *s says who it is. */
@@ -86,6 +87,7 @@ static __always_inline bool find_subject_at(struct subject *s, __u64 cgroup_id)
 	struct workload *w;
 
 	s->cgroup_id = cgroup_id;
+	s->unproven = 0;
 	w = bpf_map_lookup_elem(&workloads, &s->cgroup_id);
 	if (w) {
 		s->workload = *w;

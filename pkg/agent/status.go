@@ -105,6 +105,11 @@ func (a *Agent) lost() (map[string]uint64, error) {
 	if err != nil {
 		return nil, err
 	}
+	if e := a.kernel.enforcer; e != nil {
+		if lost["recursion_missed"], err = e.Missed(); err != nil {
+			return nil, err
+		}
+	}
 	a.inherited.addTo(lost)
 	a.registry.LeftOut().addTo(lost)
 	lost["place_left_out"] = a.places.leftOut.Load()

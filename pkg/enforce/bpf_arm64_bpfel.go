@@ -258,6 +258,7 @@ const (
 	bpfMapRulePrefixes               = "rule_prefixes"
 	bpfMapRuleSuffixes               = "rule_suffixes"
 	bpfMapRuntimes                   = "runtimes"
+	bpfMapSignallers                 = "signallers"
 	bpfMapSyscallsSeen               = "syscalls_seen"
 	bpfMapTallies                    = "tallies"
 	bpfMapToldFacts                  = "told_facts"
@@ -282,6 +283,7 @@ const (
 	bpfProgFmodCapable               = "fmod_capable"
 	bpfProgFmodFileMprotect          = "fmod_file_mprotect"
 	bpfProgFmodFileOpen              = "fmod_file_open"
+	bpfProgFmodFileSendSigiotask     = "fmod_file_send_sigiotask"
 	bpfProgFmodInodeInitSecurityAnon = "fmod_inode_init_security_anon"
 	bpfProgFmodKernelLoadData        = "fmod_kernel_load_data"
 	bpfProgFmodKernelReadFile        = "fmod_kernel_read_file"
@@ -324,6 +326,7 @@ const (
 	bpfProgLsmCapable                = "lsm_capable"
 	bpfProgLsmFileMprotect           = "lsm_file_mprotect"
 	bpfProgLsmFileOpen               = "lsm_file_open"
+	bpfProgLsmFileSendSigiotask      = "lsm_file_send_sigiotask"
 	bpfProgLsmInodeInitSecurityAnon  = "lsm_inode_init_security_anon"
 	bpfProgLsmInodeLink              = "lsm_inode_link"
 	bpfProgLsmInodeRename            = "lsm_inode_rename"
@@ -364,6 +367,7 @@ const (
 	bpfProgRuntimeAttached           = "runtime_attached"
 	bpfProgRuntimeFork               = "runtime_fork"
 	bpfProgSignalSchedProcessExec    = "signal_sched_process_exec"
+	bpfProgSignalSetFowner           = "signal_set_fowner"
 	bpfVarAgentStart                 = "agent_start"
 	bpfVarAgentTgid                  = "agent_tgid"
 	bpfVarCanLoop                    = "can_loop"
@@ -376,6 +380,7 @@ const (
 	bpfVarPinsDevice                 = "pins_device"
 	bpfVarPinsInode                  = "pins_inode"
 	bpfVarRules                      = "rules"
+	bpfVarRulesDeny                  = "rules_deny"
 	bpfVarScoped                     = "scoped"
 )
 
@@ -439,6 +444,7 @@ type bpfProgramSpecs struct {
 	FmodCapable               *ebpf.ProgramSpec `ebpf:"fmod_capable"`
 	FmodFileMprotect          *ebpf.ProgramSpec `ebpf:"fmod_file_mprotect"`
 	FmodFileOpen              *ebpf.ProgramSpec `ebpf:"fmod_file_open"`
+	FmodFileSendSigiotask     *ebpf.ProgramSpec `ebpf:"fmod_file_send_sigiotask"`
 	FmodInodeInitSecurityAnon *ebpf.ProgramSpec `ebpf:"fmod_inode_init_security_anon"`
 	FmodKernelLoadData        *ebpf.ProgramSpec `ebpf:"fmod_kernel_load_data"`
 	FmodKernelReadFile        *ebpf.ProgramSpec `ebpf:"fmod_kernel_read_file"`
@@ -481,6 +487,7 @@ type bpfProgramSpecs struct {
 	LsmCapable                *ebpf.ProgramSpec `ebpf:"lsm_capable"`
 	LsmFileMprotect           *ebpf.ProgramSpec `ebpf:"lsm_file_mprotect"`
 	LsmFileOpen               *ebpf.ProgramSpec `ebpf:"lsm_file_open"`
+	LsmFileSendSigiotask      *ebpf.ProgramSpec `ebpf:"lsm_file_send_sigiotask"`
 	LsmInodeInitSecurityAnon  *ebpf.ProgramSpec `ebpf:"lsm_inode_init_security_anon"`
 	LsmInodeLink              *ebpf.ProgramSpec `ebpf:"lsm_inode_link"`
 	LsmInodeRename            *ebpf.ProgramSpec `ebpf:"lsm_inode_rename"`
@@ -521,6 +528,7 @@ type bpfProgramSpecs struct {
 	RuntimeAttached           *ebpf.ProgramSpec `ebpf:"runtime_attached"`
 	RuntimeFork               *ebpf.ProgramSpec `ebpf:"runtime_fork"`
 	SignalSchedProcessExec    *ebpf.ProgramSpec `ebpf:"signal_sched_process_exec"`
+	SignalSetFowner           *ebpf.ProgramSpec `ebpf:"signal_set_fowner"`
 }
 
 // bpfMapSpecs contains maps before they are loaded into the kernel.
@@ -544,6 +552,7 @@ type bpfMapSpecs struct {
 	RulePrefixes    *ebpf.MapSpec `ebpf:"rule_prefixes"`
 	RuleSuffixes    *ebpf.MapSpec `ebpf:"rule_suffixes"`
 	Runtimes        *ebpf.MapSpec `ebpf:"runtimes"`
+	Signallers      *ebpf.MapSpec `ebpf:"signallers"`
 	SyscallsSeen    *ebpf.MapSpec `ebpf:"syscalls_seen"`
 	Tallies         *ebpf.MapSpec `ebpf:"tallies"`
 	ToldFacts       *ebpf.MapSpec `ebpf:"told_facts"`
@@ -568,6 +577,7 @@ type bpfVariableSpecs struct {
 	PinsDevice  *ebpf.VariableSpec `ebpf:"pins_device"`
 	PinsInode   *ebpf.VariableSpec `ebpf:"pins_inode"`
 	Rules       *ebpf.VariableSpec `ebpf:"rules"`
+	RulesDeny   *ebpf.VariableSpec `ebpf:"rules_deny"`
 	Scoped      *ebpf.VariableSpec `ebpf:"scoped"`
 }
 
@@ -608,6 +618,7 @@ type bpfMaps struct {
 	RulePrefixes    *ebpf.Map `ebpf:"rule_prefixes"`
 	RuleSuffixes    *ebpf.Map `ebpf:"rule_suffixes"`
 	Runtimes        *ebpf.Map `ebpf:"runtimes"`
+	Signallers      *ebpf.Map `ebpf:"signallers"`
 	SyscallsSeen    *ebpf.Map `ebpf:"syscalls_seen"`
 	Tallies         *ebpf.Map `ebpf:"tallies"`
 	ToldFacts       *ebpf.Map `ebpf:"told_facts"`
@@ -635,6 +646,7 @@ func (m *bpfMaps) Close() error {
 		m.RulePrefixes,
 		m.RuleSuffixes,
 		m.Runtimes,
+		m.Signallers,
 		m.SyscallsSeen,
 		m.Tallies,
 		m.ToldFacts,
@@ -660,6 +672,7 @@ type bpfVariables struct {
 	PinsDevice  *ebpf.Variable `ebpf:"pins_device"`
 	PinsInode   *ebpf.Variable `ebpf:"pins_inode"`
 	Rules       *ebpf.Variable `ebpf:"rules"`
+	RulesDeny   *ebpf.Variable `ebpf:"rules_deny"`
 	Scoped      *ebpf.Variable `ebpf:"scoped"`
 }
 
@@ -685,6 +698,7 @@ type bpfPrograms struct {
 	FmodCapable               *ebpf.Program `ebpf:"fmod_capable"`
 	FmodFileMprotect          *ebpf.Program `ebpf:"fmod_file_mprotect"`
 	FmodFileOpen              *ebpf.Program `ebpf:"fmod_file_open"`
+	FmodFileSendSigiotask     *ebpf.Program `ebpf:"fmod_file_send_sigiotask"`
 	FmodInodeInitSecurityAnon *ebpf.Program `ebpf:"fmod_inode_init_security_anon"`
 	FmodKernelLoadData        *ebpf.Program `ebpf:"fmod_kernel_load_data"`
 	FmodKernelReadFile        *ebpf.Program `ebpf:"fmod_kernel_read_file"`
@@ -727,6 +741,7 @@ type bpfPrograms struct {
 	LsmCapable                *ebpf.Program `ebpf:"lsm_capable"`
 	LsmFileMprotect           *ebpf.Program `ebpf:"lsm_file_mprotect"`
 	LsmFileOpen               *ebpf.Program `ebpf:"lsm_file_open"`
+	LsmFileSendSigiotask      *ebpf.Program `ebpf:"lsm_file_send_sigiotask"`
 	LsmInodeInitSecurityAnon  *ebpf.Program `ebpf:"lsm_inode_init_security_anon"`
 	LsmInodeLink              *ebpf.Program `ebpf:"lsm_inode_link"`
 	LsmInodeRename            *ebpf.Program `ebpf:"lsm_inode_rename"`
@@ -767,6 +782,7 @@ type bpfPrograms struct {
 	RuntimeAttached           *ebpf.Program `ebpf:"runtime_attached"`
 	RuntimeFork               *ebpf.Program `ebpf:"runtime_fork"`
 	SignalSchedProcessExec    *ebpf.Program `ebpf:"signal_sched_process_exec"`
+	SignalSetFowner           *ebpf.Program `ebpf:"signal_set_fowner"`
 }
 
 func (p *bpfPrograms) Close() error {
@@ -789,6 +805,7 @@ func (p *bpfPrograms) Close() error {
 		p.FmodCapable,
 		p.FmodFileMprotect,
 		p.FmodFileOpen,
+		p.FmodFileSendSigiotask,
 		p.FmodInodeInitSecurityAnon,
 		p.FmodKernelLoadData,
 		p.FmodKernelReadFile,
@@ -831,6 +848,7 @@ func (p *bpfPrograms) Close() error {
 		p.LsmCapable,
 		p.LsmFileMprotect,
 		p.LsmFileOpen,
+		p.LsmFileSendSigiotask,
 		p.LsmInodeInitSecurityAnon,
 		p.LsmInodeLink,
 		p.LsmInodeRename,
@@ -871,6 +889,7 @@ func (p *bpfPrograms) Close() error {
 		p.RuntimeAttached,
 		p.RuntimeFork,
 		p.SignalSchedProcessExec,
+		p.SignalSetFowner,
 	)
 }
 

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"syscall"
 	"unsafe"
@@ -16,6 +17,7 @@ import (
 
 // deed is one thing that a process does, so small that it is one operation.
 type deed struct {
+	prior func(dir string) error // by somebody else, before it is done for the first time
 	do    func(dir string) error
 	key   func(dir string) event.Key
 	needs []event.Key                // what else of the same dimension it takes
@@ -49,9 +51,12 @@ func fill(dir string) error {
 
 func deeds() map[string]deed {
 	all := fileDeeds()
+	maps.Copy(all, mountDeeds())
+	maps.Copy(all, moduleDeeds())
 	maps.Copy(all, nameDeeds())
 	maps.Copy(all, mappingDeeds())
 	maps.Copy(all, privilegeDeeds())
+	maps.Copy(all, identityDeeds())
 	maps.Copy(all, processDeeds())
 	maps.Copy(all, unixDeeds())
 	return all
@@ -67,11 +72,48 @@ func fileDeeds() map[string]deed {
 		"truncate": {do: func(dir string) error { return unix.Truncate(dir+"/file", 0) }, key: onPath(event.OpWrite, "file")},
 		"chmod":    {do: func(dir string) error { return unix.Chmod(dir+"/file", 0o600) }, key: onPath(event.OpAttributes, "file")},
 		"chown":    {do: func(dir string) error { return unix.Chown(dir+"/file", 0, 0) }, key: onPath(event.OpAttributes, "file"), hook: "path_chown"},
-		"chroot":   {do: func(dir string) error { return unix.Chroot(dir + "/empty") }, key: onPath(event.OpMount, "empty"), alone: true},
-		"mount": {
-			do:  func(dir string) error { return unix.Mount("none", dir+"/mountpoint", "tmpfs", 0, "") },
-			key: onPath(event.OpMount, "mountpoint"), after: func(dir string) error { return unix.Unmount(dir+"/mountpoint", 0) },
-		},
+	}
+}
+
+// mountDeeds change the tree.
+func mountDeeds() map[string]deed {
+	mount := func(dir string) error { return unix.Mount("none", dir+"/mountpoint", "tmpfs", 0, "") }
+	unmount := func(dir string) error { return unix.Unmount(dir+"/mountpoint", 0) }
+	at := onPath(event.OpMount, "mountpoint")
+	return map[string]deed{
+		"chroot": {do: func(dir string) error { return unix.Chroot(dir + "/empty") }, key: onPath(event.OpMount, "empty"), alone: true},
+		"mount":  {do: mount, key: at, after: unmount},
+		"umount": {prior: mount, do: unmount, key: at, after: mount},
+		"move_mount": {do: func(dir string) error {
+			return inTree("empty", func(fd int) error {
+				return unix.MoveMount(fd, "", unix.AT_FDCWD, dir+"/mountpoint", unix.MOVE_MOUNT_F_EMPTY_PATH)
+			})(dir)
+		}, key: at, after: unmount},
+		// Where it is allowed, it fails for what comes behind the question: this is no root.
+		"pivot_root": {do: func(dir string) error {
+			if err := unix.PivotRoot(dir+"/empty", dir+"/empty"); !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.EBUSY) {
+				return err
+			}
+			return nil
+		}, key: onPath(event.OpMount, "empty")},
+	}
+}
+
+// moduleDeeds load what is no module: where it is allowed, the kernel finds that out.
+func moduleDeeds() map[string]deed {
+	loaded := func(err error) error {
+		if errors.Is(err, unix.ENOEXEC) {
+			return nil
+		}
+		return err
+	}
+	none := make([]byte, 4096)
+	key, needs := number(event.OpModule, 0), capability(unix.CAP_SYS_MODULE)
+	return map[string]deed{
+		"init_module": {do: func(string) error { return loaded(unix.InitModule(none, "")) }, key: key, needs: needs},
+		"finit_module": {do: func(dir string) error {
+			return withFile(dir+"/file", unix.O_RDONLY, func(fd int) error { return loaded(unix.FinitModule(fd, "", 0)) })
+		}, key: key, needs: needs},
 	}
 }
 
@@ -160,14 +202,6 @@ func privilegeDeeds() map[string]deed {
 			}
 			return unix.Sethostname([]byte(name))
 		}, key: number(event.OpCapability, unix.CAP_SYS_ADMIN)},
-		"setuid": {
-			do: func(string) error { return syscall.Setreuid(4711, -1) }, key: number(event.OpSetuid, 4711),
-			alone: true, needs: capability(unix.CAP_SETUID),
-		},
-		"setgid": {
-			do: func(string) error { return syscall.Setregid(4711, -1) }, key: number(event.OpSetgid, 4711),
-			alone: true, needs: capability(unix.CAP_SETGID),
-		},
 		"bpf": {do: func(string) error {
 			attr := [4]uint32{2, 4, 4, 1} // an array
 			return syscallOf(unix.SYS_BPF, unix.BPF_MAP_CREATE, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
@@ -184,6 +218,36 @@ func privilegeDeeds() map[string]deed {
 			do:  func(string) error { return syscallOf(unix.SYS_USERFAULTFD, unix.O_CLOEXEC, 0, 0) },
 			key: number(event.OpUserfault, 0), hook: "inode_init_security_anon", needs: capability(unix.CAP_SYS_PTRACE),
 		},
+	}
+}
+
+// identityDeeds make the process another user or group's, each in one way. Of files alone, the system call does not tell whether
+// it was allowed.
+func identityDeeds() map[string]deed {
+	user := func(do func() error) deed {
+		return deed{do: func(string) error { return do() }, key: number(event.OpSetuid, 4711), alone: true, needs: capability(unix.CAP_SETUID)}
+	}
+	group := func(do func() error) deed {
+		return deed{do: func(string) error { return do() }, key: number(event.OpSetgid, 4711), alone: true, needs: capability(unix.CAP_SETGID)}
+	}
+	ofFiles := func(call uintptr) func() error {
+		return func() error {
+			runtime.LockOSThread()
+			_, _, _ = unix.RawSyscall(call, 4711, 0, 0)
+			if now, _, _ := unix.RawSyscall(call, ^uintptr(0), 0, 0); now != 4711 {
+				return unix.EPERM
+			}
+			return nil
+		}
+	}
+	return map[string]deed{
+		"setuid":    user(func() error { return syscall.Setreuid(4711, -1) }),
+		"setgid":    group(func() error { return syscall.Setregid(4711, -1) }),
+		"seteuid":   user(func() error { return syscall.Setresuid(-1, 4711, -1) }),
+		"setegid":   group(func() error { return syscall.Setresgid(-1, 4711, -1) }),
+		"setfsuid":  user(ofFiles(unix.SYS_SETFSUID)),
+		"setfsgid":  group(ofFiles(unix.SYS_SETFSGID)),
+		"setresuid": user(func() error { return syscall.Setresuid(4711, 4711, 4711) }),
 	}
 }
 
@@ -224,6 +288,7 @@ func processDeeds() map[string]deed {
 			do:  func(string) error { return closing(unix.Open("/proc/"+parent+"/mem", unix.O_RDONLY|unix.O_CLOEXEC, 0)) },
 			key: number(event.OpPtrace, event.PtraceAttach|event.PtraceOther), code: int(unix.EACCES),
 		},
+		"be traced": {do: beTraced, key: number(event.OpPtrace, event.PtraceAttach)},
 		"signal": {
 			do:  func(string) error { return unix.Kill(os.Getppid(), unix.SIGCONT) },
 			key: number(event.OpSignal, uint32(unix.SIGCONT)),

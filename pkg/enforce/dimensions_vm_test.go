@@ -86,6 +86,7 @@ func (w *trial) test(t *testing.T, name string, d deed) {
 	if err := fill(dir); err != nil {
 		t.Fatal(err)
 	}
+	d.prepare(t, dir)
 	run, denied := w.does.run, int(unix.EPERM)
 	if d.alone {
 		run = w.does.runAlone
@@ -131,6 +132,17 @@ func (w *trial) test(t *testing.T, name string, d deed) {
 	if n := w.told(want); n != before {
 		t.Errorf("told %d times, want %d", n, before)
 	}
+}
+
+func (d *deed) prepare(t *testing.T, dir string) {
+	t.Helper()
+	if d.prior == nil {
+		return
+	}
+	if err := d.prior(dir); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dir+"/mountpoint", unix.MNT_DETACH) })
 }
 
 // prepare holds the deed's dimension alone and returns the generation that allows what else it takes.

@@ -47,6 +47,7 @@ type Enforcer struct {
 	maps                  maps
 	paused                *ebpf.Variable
 	asking                *ebpf.Variable // the kernel's word about rules
+	denying               *ebpf.Variable // which operations they deny
 	pinsInode, pinsDevice *ebpf.Variable
 	links                 []attached
 	renewed               renewed
@@ -244,7 +245,7 @@ func (e *Enforcer) take(collection *ebpf.Collection) error {
 	if err := collection.Assign(&e.maps); err != nil {
 		return fmt.Errorf("take maps: %w", err)
 	}
-	e.paused, e.asking = collection.Variables["paused_until"], collection.Variables["rules"]
+	e.paused, e.asking, e.denying = collection.Variables["paused_until"], collection.Variables["rules"], collection.Variables["rules_deny"]
 	e.pinsInode, e.pinsDevice = collection.Variables["pins_inode"], collection.Variables["pins_device"]
 	return e.syscalls.take(collection)
 }

@@ -1,6 +1,7 @@
 package enforce_test
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -78,6 +80,62 @@ func mapFile(name string, protection int, then func([]byte) error) func(string) 
 	}
 }
 
+// readingIsExecuting maps a file to be read after this process asked that what can be read can be executed. remapped: it was
+// mapped before, and is mapped once more, which the kernel does to mappings that could be written to.
+func readingIsExecuting(remapped bool) func(dir string) error {
+	return func(dir string) error {
+		runtime.LockOSThread()
+		ask := func() error {
+			if _, _, errno := unix.Syscall(unix.SYS_PERSONALITY, readImpliesExec, 0, 0); errno != 0 {
+				return errno
+			}
+			return nil
+		}
+		flags := unix.O_RDONLY
+		if remapped {
+			flags = unix.O_RDWR
+		}
+		return withFile(dir+"/"+toolFile, flags, func(fd int) error {
+			if !remapped {
+				if err := ask(); err != nil {
+					return err
+				}
+			}
+			memory, err := unix.Mmap(fd, 0, os.Getpagesize(), unix.PROT_READ, unix.MAP_SHARED)
+			if err != nil {
+				return err
+			}
+			defer func() { _ = unix.Munmap(memory) }()
+			address := uintptr(unsafe.Pointer(unsafe.SliceData(memory)))
+			if remapped {
+				if err := ask(); err != nil {
+					return err
+				}
+				if _, _, errno := unix.Syscall6(unix.SYS_REMAP_FILE_PAGES, address, uintptr(len(memory)), 0, 0, 0, 0); errno != 0 {
+					return errno
+				}
+			}
+			return isExecutable(address)
+		})
+	}
+}
+
+const readImpliesExec = 0x0400000 // include/uapi/linux/personality.h
+
+// isExecutable says whether this process may execute what is mapped there.
+func isExecutable(address uintptr) error {
+	mapped, err := os.ReadFile("/proc/self/maps")
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(mapped)) {
+		if fields := strings.Fields(line); strings.HasPrefix(line, fmt.Sprintf("%08x-", address)) && fields[1][2] == 'x' {
+			return nil
+		}
+	}
+	return errEmptyHanded
+}
+
 // loaderEvasions run code without executing its file, or let a known program run it.
 func loaderEvasions() map[string]evasion {
 	const executable = unix.PROT_READ | unix.PROT_EXEC
@@ -89,12 +147,14 @@ func loaderEvasions() map[string]evasion {
 	preload := evasion{code: 127, prepare: func(t *testing.T, dir string) { copyTo(t, libc(t), dir+"/bin/library.so") }, do: preloaded, lacks: lacksLoader}
 	preload.about, preload.steps = about(onPath(event.OpLibrary, "bin/library.so")), reading
 	return filed(map[string]evasion{
-		"map executable":        {do: mapFile(toolFile, executable, func([]byte) error { return nil }), about: library, steps: reading},
-		"map, then mprotect":    {do: mapFile(toolFile, unix.PROT_READ, func(m []byte) error { return unix.Mprotect(m, executable) }), about: library, steps: reading},
-		"ld.so":                 {prepare: putTrue, do: byLoader, about: about(at(event.OpExec, loader())), lacks: lacksLoader},
-		"ld.so, which is known": {prepare: putTrue, do: byLoader, about: about(onPath(event.OpLibrary, "bin/true")), lacks: lacksLoader, steps: reading, code: 127},
-		"LD_PRELOAD":            preload,
-		"interpreter":           {do: func(string) error { return spawn("/bin/sh", "-c", ":") }, about: about(at(event.OpExec, shell()))},
+		"map executable":                      {do: mapFile(toolFile, executable, func([]byte) error { return nil }), about: library, steps: reading},
+		"map, then mprotect":                  {do: mapFile(toolFile, unix.PROT_READ, func(m []byte) error { return unix.Mprotect(m, executable) }), about: library, steps: reading},
+		"map readable, which is executable":   {do: readingIsExecuting(false), about: library, steps: reading, alone: true},
+		"remap readable, which is executable": {do: readingIsExecuting(true), about: library, steps: []event.Operation{event.OpRead, event.OpWrite}, alone: true},
+		"ld.so":                               {prepare: putTrue, do: byLoader, about: about(at(event.OpExec, loader())), lacks: lacksLoader},
+		"ld.so, which is known":               {prepare: putTrue, do: byLoader, about: about(onPath(event.OpLibrary, "bin/true")), lacks: lacksLoader, steps: reading, code: 127},
+		"LD_PRELOAD":                          preload,
+		"interpreter":                         {do: func(string) error { return spawn("/bin/sh", "-c", ":") }, about: about(at(event.OpExec, shell()))},
 		"interpreter, which is known": {do: func(dir string) error {
 			return spawn("/bin/sh", "-c", ": < "+dir+"/"+vaultFile)
 		}, code: 2},

@@ -184,6 +184,54 @@ func testOtherNames(t *testing.T, w *trial) {
 	}
 }
 
+// Rules that deny to get at another process, or at an abstract socket, stop every way to it, too.
+func testProcessesByRules(t *testing.T, w *trial) {
+	listenAbstract(t)
+	dir := t.TempDir()
+	t.Cleanup(func() { renew(t, dir) })
+	w.state(t, event.Off, 1, sensor.Protected)
+	for name, e := range processEvasions() {
+		t.Run(name, func(t *testing.T) {
+			w.use(t, ruleText("processes", conditionFor(e.about(dir)[0]), denying))
+			w.evadeRules(t, name, dir)
+		})
+	}
+}
+
+// What an inode remembers as allowed under another name is asked about again once rules may deny it: no policy has changed
+// then.
+func testProtectedLater(t *testing.T, w *trial) {
+	dir := t.TempDir()
+	t.Cleanup(func() { renew(t, dir) })
+	renew(t, dir)
+	w.use(t, ruleText("reads", "evt.operation = read and evt.path = "+dir+"/vault/secres", denying))
+	w.scope.Held = event.Dimensions(0).With(event.DimFile)
+	known := event.Key{Op: event.OpRead, Path: dir + "/mnt/secres"}
+	if err := w.enforcer.Replace(w.scope.Workload, 102, []event.Key{known, {Op: event.OpMount, Path: dir + "/mnt"}}); err != nil {
+		t.Fatal(err)
+	}
+	before := w.tally(t)
+	for i, step := range []struct {
+		deed  string
+		mode  event.Mode
+		flags uint32
+		code  int
+	}{
+		{"read by a bind mount", event.AuditMode, 0, 0},
+		{"read what is mounted", event.AuditMode, 0, 0},
+		{"read what is mounted", event.Enforce, sensor.Protected, int(unix.EPERM)},
+		{"read what is mounted", event.Enforce, 0, 0},
+	} {
+		w.state(t, step.mode, 102, step.flags)
+		if code := w.does.run(t, evasionPrefix+step.deed, dir); code != step.code {
+			t.Errorf("step %d, %s: error number %d, want %d", i, step.deed, code, step.code)
+		}
+	}
+	if now := w.tally(t); now.Denied-before.Denied != 1 || now.Audited != before.Audited {
+		t.Errorf("from %+v to %+v, want 1 denied", before, now)
+	}
+}
+
 // ownMount is a file system with a secret.
 func ownMount(t *testing.T, dir string) {
 	t.Helper()
@@ -233,6 +281,7 @@ func renamings() map[string]func(dir string) error {
 		"rename a known file":      do(on(rename, knownFile, aliasFile), peekAt(aliasFile)),
 		"rename a known directory": do(on(rename, "open", "moved"), peekAt("moved/known")),
 		"read by a bind mount":     do(on(bind, "vault", "mnt"), peekAt("mnt/secres")),
+		"read what is mounted":     do(peekAt("mnt/secres")),
 		"read beside a bind mount": do(on(bind, "open", "mnt"), peekAt("mnt/known"), peekAt(knownFile)),
 		"read in another root": func(dir string) error {
 			return inOrder(func() error { return unix.Chroot(dir + "/open") }, func() error { return peek("/known") })

@@ -53,18 +53,26 @@ func at(op event.Operation, path string) func(string) event.Key {
 
 // Other things that a test lets be done by name.
 const (
-	fileMarker    = "marker"
-	networkMarker = "network marker"
-	handingOver   = "hand over"
-	flooding      = "flood"
+	fileMarker         = "marker"
+	networkMarker      = "network marker"
+	handingOver        = "hand over"
+	flooding           = "flood"
+	signallingByFile   = "signal by a file"
+	lookingAt          = "look at"
+	runningInOwnCgroup = "run in a cgroup of its own"
+	bindingName        = "bind to a name"
+	connectingName     = "connect to a name"
 )
 
 func helpers() map[string]func(string) error {
 	return map[string]func(string) error{
-		fileMarker:    func(dir string) error { return peek(dir + "/marker") },
-		networkMarker: connectMarked,
-		handingOver:   handToFd3,
-		flooding:      flood,
+		fileMarker:         func(dir string) error { return peek(dir + "/marker") },
+		networkMarker:      connectMarked,
+		handingOver:        handToFd3,
+		flooding:           flood,
+		signallingByFile:   signalByFile,
+		lookingAt:          peek,
+		runningInOwnCgroup: runInOwnCgroup,
 	}
 }
 
@@ -72,6 +80,9 @@ func helpers() map[string]func(string) error {
 func evade(name, arg string) error {
 	if help := helpers()[name]; help != nil {
 		return help(arg)
+	}
+	if do := namingDeeds()[name]; do != nil {
+		return do(arg)
 	}
 	if attack := agentAttacks()[name]; attack != nil {
 		return attack(arg)

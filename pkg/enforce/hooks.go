@@ -69,6 +69,7 @@ func securityHooks() []securityHook {
 		{lsm: "ptrace_access_check", dimension: event.DimPrivilege},
 		{lsm: "ptrace_traceme", dimension: event.DimPrivilege},
 		{lsm: "task_kill", dimension: event.DimPrivilege},
+		{lsm: "file_send_sigiotask", dimension: event.DimPrivilege},
 		{lsm: "userns_create", fmod: "create_user_ns", dimension: event.DimPrivilege},
 		{lsm: "kernel_read_file", dimension: event.DimPrivilege},
 		{lsm: "kernel_load_data", dimension: event.DimPrivilege},
@@ -111,6 +112,17 @@ func runtimeHooks(r Strength) []hook {
 	)
 }
 
+// signalHooks know whose signals about files are. They decide nothing.
+func signalHooks(r Strength) []hook {
+	if r != LSM && r != FmodRet {
+		return nil
+	}
+	return []hook{{
+		section: "fentry/security_file_set_fowner", program: "signal_set_fowner", target: "security_file_set_fowner",
+		dimension: event.DimPrivilege,
+	}}
+}
+
 // hook of this rung; false if the rung has none.
 func (s securityHook) hook(r Strength) (hook, bool) {
 	h := hook{dimension: s.dimension, carries: s.carries}
@@ -143,6 +155,9 @@ func wanted(r rung, cfg Config) []hook {
 		hooks = append(hooks, h)
 	}
 	hooks = append(hooks, runtimeHooks(r.strength)...)
+	if cfg.Dimensions.Has(event.DimPrivilege) {
+		hooks = append(hooks, signalHooks(r.strength)...)
+	}
 	if r.strength == Fanotify {
 		hooks = append(hooks, hook{section: gateHook, program: gateProgram, dimension: event.DimExec, run: true})
 	}

@@ -43,6 +43,11 @@ func networkDeeds() map[string]networkDeed {
 	mapped := func(port int) unix.Sockaddr {
 		return &unix.SockaddrInet6{Port: port, Addr: [16]byte{10: 255, 11: 255, 12: 127, 15: 1}}
 	}
+	none4 := func(port int) unix.Sockaddr { return &unix.SockaddrInet4{Port: port} }
+	none6 := func(port int) unix.Sockaddr { return &unix.SockaddrInet6{Port: port} }
+	noneMapped := func(port int) unix.Sockaddr {
+		return &unix.SockaddrInet6{Port: port, Addr: [16]byte{10: 255, 11: 255}}
+	}
 	connect := func(family, kind int, to func(int) unix.Sockaddr) func(int) error {
 		return func(port int) error {
 			return withSocket(family, kind, func(fd int) error { return unix.Connect(fd, to(port)) })
@@ -58,7 +63,22 @@ func networkDeeds() map[string]networkDeed {
 			return withSocket(family, kind, func(fd int) error { return unix.Bind(fd, to(port+1)) })
 		}
 	}
+	bound := func(port int) error {
+		return withSocket(unix.AF_INET, unix.SOCK_DGRAM, func(fd int) error {
+			if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 2}}); err != nil {
+				return err
+			}
+			return unix.Connect(fd, none4(port))
+		})
+	}
 	return map[string]networkDeed{
+		"none4":       {connect(unix.AF_INET, unix.SOCK_STREAM, none4), event.OpConnect, event.ProtocolTCP, "0.0.0.0"},
+		"none6":       {connect(unix.AF_INET6, unix.SOCK_STREAM, none6), event.OpConnect, event.ProtocolTCP, "::"},
+		"nonemapped":  {connect(unix.AF_INET6, unix.SOCK_STREAM, noneMapped), event.OpConnect, event.ProtocolTCP, "0.0.0.0"},
+		"noneudp":     {connect(unix.AF_INET, unix.SOCK_DGRAM, none4), event.OpConnect, event.ProtocolUDP, "0.0.0.0"},
+		"nonebound":   {bound, event.OpConnect, event.ProtocolUDP, "0.0.0.0"},
+		"nonesend":    {send(unix.AF_INET, unix.SOCK_DGRAM, 0, none4), event.OpSend, event.ProtocolUDP, "0.0.0.0"},
+		"nonesend6":   {send(unix.AF_INET6, unix.SOCK_DGRAM, 0, none6), event.OpSend, event.ProtocolUDP, "::"},
 		"connect4":    {connect(unix.AF_INET, unix.SOCK_STREAM, v4), event.OpConnect, event.ProtocolTCP, "127.0.0.1"},
 		"connect6":    {connect(unix.AF_INET6, unix.SOCK_STREAM, v6), event.OpConnect, event.ProtocolTCP, "::1"},
 		"mapped":      {connect(unix.AF_INET6, unix.SOCK_STREAM, mapped), event.OpConnect, event.ProtocolTCP, "127.0.0.1"},

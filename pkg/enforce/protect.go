@@ -46,7 +46,7 @@ func (e *Enforcer) Protect(pinDir string) error {
 // unprotected names what this kernel lacks to keep containers from the agent; empty: nothing.
 func (e *Enforcer) unprotected() string {
 	var missing []string
-	for _, name := range []string{"task_kill", "ptrace_access_check", "bpf", "bpf_map", "bpf_prog", "path_unlink"} {
+	for _, name := range []string{"task_kill", "file_send_sigiotask", "ptrace_access_check", "bpf", "bpf_map", "bpf_prog", "path_unlink"} {
 		if !e.hasHook(name) {
 			missing = append(missing, name)
 		}

@@ -24,6 +24,7 @@ type Rules struct {
 // loadedRules is what the kernel's tables hold for rules.
 type loadedRules struct {
 	Rules
+	denied  uint64    // operations that they deny, each 1 << operation
 	now     []place   // entries
 	retired [][]place // of generations that are no longer asked for
 }
@@ -60,13 +61,26 @@ func (e *Enforcer) LoadRules(set *rule.Ruleset) (Rules, error) {
 		}
 	}
 	if err == nil {
-		err = e.asking.Set(uint64(next.Generation)<<32 | uint64(w.asking()))
+		err = e.ask(w, next.Generation)
 	}
 	if err != nil {
 		return e.rules.Rules, fmt.Errorf("write rules to the kernel: %w", errors.Join(err, deleteAll(written)))
 	}
-	e.rules = loadedRules{Rules: next, now: written, retired: append(e.rules.retired, e.rules.now)}
+	e.rules = loadedRules{Rules: next, denied: w.denied, now: written, retired: append(e.rules.retired, e.rules.now)}
 	return next, nil
+}
+
+// ask switches to rules that are written. Which operations they deny matters only where nothing else can be found out about
+// one; those of the earlier rules may stay among them.
+func (e *Enforcer) ask(w *wishes, generation uint32) error {
+	if err := e.denying.Set(e.rules.denied | w.denied); err != nil {
+		return err
+	}
+	if err := e.asking.Set(uint64(generation)<<32 | uint64(w.asking())); err != nil {
+		return err
+	}
+	_ = e.denying.Set(w.denied)
+	return nil
 }
 
 // bitsOf some operations, each 1 << operation.

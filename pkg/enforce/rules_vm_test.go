@@ -26,6 +26,7 @@ func TestRules(t *testing.T) {
 	tests := map[string]func(t *testing.T, w *trial){
 		"other names": testOtherNames,
 		"deeds":       testEveryDeed, "known": testKnown, "baseline": testBesideBaseline, "kill": testKill, "manner": testManner, "runtime": testRuntime, "where": testWhere,
+		"protected later": testProtectedLater, "too many names": testTooManyNames, "own cgroup": testOwnCgroup, "processes": testProcessesByRules,
 		"reload": testReload(""), "reload by actor": testReload(" and not proc.aname in (nobody, nowhere) and not basename(proc.exepath) = nobody"),
 	}
 	eachStrength(t, func(t *testing.T, w *trial) {
@@ -117,6 +118,7 @@ func (w *trial) testRule(t *testing.T, name string, d deed) {
 	if err := fill(dir); err != nil {
 		t.Fatal(err)
 	}
+	d.prepare(t, dir)
 	run, denied := w.does.run, int(unix.EPERM)
 	if d.alone {
 		run = w.does.runAlone
@@ -375,7 +377,7 @@ func TestRuleDeniesExec(t *testing.T) {
 	})
 }
 
-// Addresses: by network, protocol and port, each of them given or not.
+// Addresses: by network, protocol and port, each of them given or not. The address that is none means another one, too.
 func TestNetworkRules(t *testing.T) {
 	scope, e, does, port := networkTrial(t)
 	w := &trial{scope: scope, enforcer: e, does: does}
@@ -385,14 +387,17 @@ func TestNetworkRules(t *testing.T) {
 		condition string
 		denied    string // deeds
 	}{
-		"network":            {"evt.operation = connect and fd.sip = 127.0.0.0/8", "connect4 mapped connect udp fast open"},
-		"port":               {fmt.Sprintf("evt.operation = connect and fd.sport = %d", port), "connect4 connect6 mapped connect udp fast open"},
-		"protocol":           {"evt.operation = connect and fd.l4proto = udp", "connect udp"},
-		"port and protocol":  {conditionFor(event.Key{Op: event.OpConnect, Address: loopback, Port: uint16(port), Protocol: event.ProtocolTCP}), "connect4 mapped fast open"},
+		"network":            {"evt.operation = connect and fd.sip = 127.0.0.0/8", "connect4 mapped connect udp fast open none4 nonemapped noneudp nonebound"},
+		"port":               {fmt.Sprintf("evt.operation = connect and fd.sport = %d", port), "connect4 connect6 mapped connect udp fast open none4 none6 nonemapped noneudp nonebound"},
+		"protocol":           {"evt.operation = connect and fd.l4proto = udp", "connect udp noneudp nonebound"},
+		"port and protocol":  {conditionFor(event.Key{Op: event.OpConnect, Address: loopback, Port: uint16(port), Protocol: event.ProtocolTCP}), "connect4 mapped fast open none4 nonemapped"},
 		"port, but another":  {"evt.operation = connect and fd.sport = 1", ""},
-		"IPv6":               {`evt.operation in (connect, send) and fd.sip = "::1/128"`, "connect6 send6"},
+		"IPv6":               {`evt.operation in (connect, send) and fd.sip = "::1/128"`, "connect6 send6 none6 nonesend6"},
+		"as it is written":   {`evt.operation in (connect, send) and fd.sip in ("0.0.0.0/32", "::/128")`, "none4 none6 nonemapped noneudp nonebound nonesend nonesend6"},
+		"as it is bound":     {"evt.operation in (connect, send) and fd.sip = 127.0.0.2", "nonebound"},
+		"sent to":            {"evt.operation = send and fd.sip = 127.0.0.1", "send nonesend"},
 		"bind to the port":   {fmt.Sprintf("evt.operation = bind and fd.sport in (%d, %d)", port, port+1), "bind bind6 udp"},
-		"any of the network": {"evt.operation in (connect, send, bind)", "connect4 connect6 mapped connect udp fast open send send6 bind bind6 udp"},
+		"any of the network": {"evt.operation in (connect, send, bind)", "connect4 connect6 mapped connect udp fast open send send6 bind bind6 udp none4 none6 nonemapped noneudp nonebound nonesend nonesend6"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w.use(t, ruleText(name, tc.condition, denying))
@@ -403,6 +408,41 @@ func TestNetworkRules(t *testing.T) {
 				}
 				if code := w.does.run(t, deed, strconv.Itoa(port)); (code == int(unix.EPERM)) != (want != 0) {
 					t.Errorf("%s: exit code %d, denied: %t", deed, code, want != 0)
+				}
+			}
+		})
+	}
+}
+
+// The same where other hooks stand in for those of cgroups.
+func TestMeantAddresses(t *testing.T) {
+	for strength, kernel := range map[enforce.Strength]string{enforce.LSM: "6.12", enforce.FmodRet: "6.1"} {
+		t.Run(strength.String(), func(t *testing.T) {
+			sensortest.OnlyOn(t, kernel)
+			scope := sensortest.NewScope(t)
+			e, err := enforce.Open(scope.Shared, enforce.Config{Strength: strength, Dimensions: event.Dimensions(0).With(event.DimNetwork)})
+			if errors.Is(err, sensor.ErrNotSupported) && !has(strength) {
+				t.Skip(err)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { e.Close() })
+			w := &trial{scope: scope, enforcer: e, does: newDoer(t, scope)}
+			w.state(t, event.Off, 1, sensor.Protected)
+			port := strconv.Itoa(listenTCP(t))
+			for address, denied := range map[string]string{
+				"127.0.0.1": "none4 nonemapped noneudp", "::1": "none6", "127.0.0.2": "nonebound", "0.0.0.0": "none4 nonemapped noneudp nonebound", "10.0.0.1": "",
+			} {
+				w.use(t, ruleText(address, fmt.Sprintf("evt.operation = connect and fd.sip = %q", address), denying))
+				for _, deed := range []string{"none4", "none6", "nonemapped", "noneudp", "nonebound"} {
+					want := 0
+					if names(denied, deed) {
+						want = int(unix.EPERM)
+					}
+					if code := w.does.run(t, deed, port); code != want {
+						t.Errorf("%s: %s: exit code %d, want %d", address, deed, code, want)
+					}
 				}
 			}
 		})

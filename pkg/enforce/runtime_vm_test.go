@@ -2,6 +2,7 @@ package enforce_test
 
 import (
 	"os"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -48,6 +49,57 @@ func testRuntime(t *testing.T, w *trial) {
 		}
 	}
 	sensortest.Until(t, "what the rule denied is told", func() bool { return w.told(ruled) > 0 })
+}
+
+// runInOwnCgroup executes a program out of memory in a new cgroup below one.
+func runInOwnCgroup(cgroup string) error {
+	own := cgroup + "/own"
+	if err := os.Mkdir(own, 0o755); err != nil {
+		return err
+	}
+	memory, err := unix.MemfdCreate("tool", 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(memory)
+	if _, err := unix.Write(memory, exiting()); err != nil {
+		return err
+	}
+	return withFile(own, unix.O_DIRECTORY|unix.O_PATH, func(fd int) error {
+		return spawnWith(&syscall.ProcAttr{Files: []uintptr{0, 2, 2}, Sys: &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: fd}}, fdPath(memory))
+	})
+}
+
+// Who may make cgroups below its own does not become a runtime by it, where it is held to something. What it makes counts to
+// it until the agent has read of it, which nobody does here.
+func testOwnCgroup(t *testing.T, w *trial) {
+	memory := ruleText("memory", "evt.type = execve and proc.is_exe_from_memfd = true", denying)
+	exec, file := event.Dimensions(0).With(event.DimExec), event.Dimensions(0).With(event.DimFile)
+	denied := int(unix.EPERM)
+	for i, tc := range []struct {
+		rules string
+		mode  event.Mode
+		held  event.Dimensions
+		flags uint32
+		code  int
+	}{
+		{"", event.Enforce, exec, 0, denied},
+		{"", event.Enforce, exec, sensor.Container, denied},
+		{"", event.AuditMode, exec, 0, 0},
+		{"", event.Learn, exec, 0, 0},
+		{memory, event.Off, 0, 0, 0},
+		{memory, event.Off, 0, sensor.Protected, denied},
+		{memory, event.Learn, file, sensor.Protected, denied},
+	} {
+		w.use(t, tc.rules)
+		w.scope.Held = tc.held
+		w.state(t, tc.mode, uint32(120+i), tc.flags)
+		if code := w.does.run(t, evasionPrefix+runningInOwnCgroup, w.scope.Dir); code != tc.code {
+			t.Errorf("%d: %s, held %b, flags %d: error number %d, want %d", i, tc.mode, tc.held, tc.flags, code, tc.code)
+		}
+		w.state(t, event.Off, uint32(120+i), 0)
+		sensortest.Until(t, "remove the cgroup", func() bool { return os.Remove(w.scope.Dir+"/own") == nil })
+	}
 }
 
 // copyInMemory is a file of this program that has no name.

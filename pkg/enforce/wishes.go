@@ -27,6 +27,7 @@ type factWish struct {
 type wishes struct {
 	denials  *denials
 	ops      uint32 // 1 << operation
+	denied   uint64 // those of them that rules deny
 	asked    int    // times that something was added to what follows
 	byPath   bool   // they deny something by its path
 	paths    map[textWish]bpfWish
@@ -136,6 +137,9 @@ func (w *wishes) add(i *rule.Interest, wish bpfWish) {
 		return
 	}
 	w.ops |= 1 << op
+	if wish.DenyHost|wish.DenyContainer != 0 {
+		w.denied |= 1 << op
+	}
 	switch {
 	case op.OnPath():
 		w.addPaths(op, i.Paths, wish)

@@ -69,7 +69,7 @@ func (o Operation) privilegeHooks() []string {
 	case OpSetgid:
 		return []string{"task_fix_setgid"}
 	case OpSignal:
-		return []string{"task_kill"}
+		return []string{"task_kill", "file_send_sigiotask"}
 	}
 	return nil
 }
