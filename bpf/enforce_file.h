@@ -112,6 +112,12 @@ static __always_inline void name_nameless(struct place *p, struct dentry *dentry
 	p->access.path_len = sizeof(unlinked) - 1;
 }
 
+/* Whether an operation on a path lets the file's content run, which no other name than its own stands for. */
+static __always_inline bool is_code(enum operation op)
+{
+	return op == OP_LIBRARY || gives_rights(op);
+}
+
 /* Writes the path of place->dentry. */
 static __always_inline void write_path(struct place *p)
 {
@@ -123,9 +129,9 @@ static __always_inline void write_path(struct place *p)
 	p->access.path_facts = facts;
 	if (facts & PATH_TRUNCATED)
 		count_lost(FAULT_PATH_TOO_LONG);
-	else if (facts && p->op != OP_LIBRARY)
+	else if (facts && !is_code(p->op))
 		name_nameless(p, dentry, p->mnt);
-	p->nameless = p->op == OP_LIBRARY ? facts : facts & PATH_TRUNCATED;
+	p->nameless = is_code(p->op) ? facts : facts & PATH_TRUNCATED;
 	if (!inode)
 		return;
 	p->inode = BPF_CORE_READ(inode, i_ino);

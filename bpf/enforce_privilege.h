@@ -3,20 +3,15 @@
 
 /* What a process does with its privileges, and to other processes and the kernel. */
 
-#define CAP_OPT_NOAUDIT 2	/* include/linux/security.h: a look, not a use */
 #define PTRACE_MODE_ATTACH 2	/* include/linux/ptrace.h */
 #define PTRACE_MODE_REALCREDS 0x10
 #define CLONE_INTO_CGROUP 0x200000000ULL	/* include/uapi/linux/sched.h */
 
-/* Called last, after the capability was found to be there. */
-static __always_inline int on_capable(__u8 hook, int cap, unsigned int opts)
+/* As check_number; not 0: it is denied. Global, as in deed.h. */
+__noinline int check_use(__u32 hook, __u32 op, __u32 value)
 {
-	if (opts & CAP_OPT_NOAUDIT)
-		return 0;	/* allow: nothing depends on it */
-	return check_number(hook, OP_CAPABILITY, cap);
+	return check_number(hook, op, value);
 }
-
-ENFORCE(capable, ARGS(cap, opts), const struct cred *cred, struct user_namespace *ns, int cap, unsigned int opts)
 
 /* 0, or PTRACE_KEY_OTHER if the task is in another workload than the current one. */
 static __always_inline __u32 stranger(struct task_struct *task)

@@ -69,6 +69,8 @@ struct user_pt_regs {
 };
 struct pt_regs {
 	struct user_pt_regs user_regs;
+	__u64 orig_x0;
+	__s32 syscallno;	/* of the kernel alone */
 };
 #endif
 
@@ -111,8 +113,18 @@ struct cgroup {
 	struct cgroup_root *root;
 };
 
+struct proc_ns_operations {
+	int type;		/* CLONE_NEW* */
+};
+
 struct ns_common {
+	const struct proc_ns_operations *ops;
 	unsigned int inum;	/* also the inode's number, by which it is opened */
+};
+
+/* Linux 6.18; then struct proc_ns_operations has none. */
+struct ns_common___typed {
+	__u32 ns_type;
 };
 
 struct uts_namespace {
@@ -135,7 +147,20 @@ struct cgroup_namespace {
 	struct ns_common ns;
 };
 
+struct uid_gid_extent {
+	__u32 first;
+	__u32 lower_first;
+	__u32 count;
+};
+
+struct uid_gid_map {
+	__u32 nr_extents;
+	struct uid_gid_extent extent[5];
+	struct uid_gid_extent *forward;		/* in place of the above if there are more, sorted by first */
+};
+
 struct user_namespace {
+	struct uid_gid_map uid_map;
 	struct ns_common ns;
 };
 
@@ -192,6 +217,7 @@ struct inode {
 	struct super_block *i_sb;
 	struct timespec64 i_ctime;
 	struct timespec64 i_mtime;
+	void *i_private;	/* of a namespace's file: struct ns_common */
 };
 
 /* 13bc24457850 ("fs: rename i_ctime field to __i_ctime", 6.6) */
@@ -273,7 +299,12 @@ struct fdtable {
 	unsigned long *close_on_exec;	/* a bit for each descriptor */
 };
 
+typedef struct {
+	int counter;
+} atomic_t;
+
 struct files_struct {
+	atomic_t count;		/* tasks that share it, and who looks at it from elsewhere */
 	struct fdtable *fdt;
 };
 
@@ -399,6 +430,8 @@ struct cred {
 	kuid_t uid;
 	kgid_t gid;
 	kuid_t euid;
+	kgid_t egid;
+	unsigned int securebits;
 	struct user_namespace *user_ns;
 	struct capability_set cap_inheritable;	/* permitted and effective stand behind it */
 };
@@ -413,10 +446,6 @@ struct tty_struct {
 	int index;
 };
 
-typedef struct {
-	int counter;
-} atomic_t;
-
 struct signal_struct {
 	atomic_t live;
 	struct pid *pids[4];	/* by enum pid_type; 1: thread group, 2: process group, 3: session */
@@ -429,8 +458,14 @@ struct thread_info {
 	__u32 status;
 };
 
+/* Its size is that of a task's stack in the kernel. */
+union thread_union {
+	unsigned long stack[1];
+};
+
 struct task_struct {
 	struct thread_info thread_info;
+	void *stack;
 	unsigned int flags;
 	int pid;
 	int tgid;
@@ -466,6 +501,7 @@ enum kernel_read_file_id {
 };
 
 enum bpf_func_id {
+	BPF_FUNC_task_pt_regs = 175,
 	BPF_FUNC_get_func_arg = 183,
 };
 
@@ -475,6 +511,8 @@ enum kernel_load_data_id {
 
 struct linux_binprm {
 	struct file *file;
+	struct cred *cred;	/* of the new image */
+	unsigned int per_clear;	/* not 0: its file gives rights */
 	const char *filename;
 	const char *interp;
 };

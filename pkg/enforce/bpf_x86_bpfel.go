@@ -139,40 +139,45 @@ const (
 type bpfOperation uint32
 
 const (
-	bpfOperationOP_UNSPEC       bpfOperation = 0
-	bpfOperationOP_EXEC         bpfOperation = 1
-	bpfOperationOP_LIBRARY      bpfOperation = 2
-	bpfOperationOP_READ         bpfOperation = 3
-	bpfOperationOP_WRITE        bpfOperation = 4
-	bpfOperationOP_CREATE       bpfOperation = 5
-	bpfOperationOP_DELETE       bpfOperation = 6
-	bpfOperationOP_RENAME       bpfOperation = 7
-	bpfOperationOP_LINK         bpfOperation = 8
-	bpfOperationOP_ATTRIBUTES   bpfOperation = 9
-	bpfOperationOP_MOUNT        bpfOperation = 10
-	bpfOperationOP_UNIX_CONNECT bpfOperation = 11
-	bpfOperationOP_UNIX_BIND    bpfOperation = 12
-	bpfOperationOP_CONNECT      bpfOperation = 13
-	bpfOperationOP_BIND         bpfOperation = 14
-	bpfOperationOP_LISTEN       bpfOperation = 15
-	bpfOperationOP_SEND         bpfOperation = 16
-	bpfOperationOP_SOCKET       bpfOperation = 17
-	bpfOperationOP_CAPABILITY   bpfOperation = 18
-	bpfOperationOP_PTRACE       bpfOperation = 19
-	bpfOperationOP_USERNS       bpfOperation = 20
-	bpfOperationOP_MODULE       bpfOperation = 21
-	bpfOperationOP_BPF          bpfOperation = 22
-	bpfOperationOP_PERF         bpfOperation = 23
-	bpfOperationOP_IO_URING     bpfOperation = 24
-	bpfOperationOP_USERFAULTFD  bpfOperation = 25
-	bpfOperationOP_SETUID       bpfOperation = 26
-	bpfOperationOP_SETGID       bpfOperation = 27
-	bpfOperationOP_SIGNAL       bpfOperation = 28
-	bpfOperationOP_SYSCALL      bpfOperation = 29
-	bpfOperationOP_ACCEPT       bpfOperation = 30
-	bpfOperationOP_DUP          bpfOperation = 31
-	bpfOperationOP_MAX          bpfOperation = 32
-	bpfOperationOP_ABOVE        bpfOperation = 29
+	bpfOperationOP_UNSPEC                 bpfOperation = 0
+	bpfOperationOP_EXEC                   bpfOperation = 1
+	bpfOperationOP_LIBRARY                bpfOperation = 2
+	bpfOperationOP_READ                   bpfOperation = 3
+	bpfOperationOP_WRITE                  bpfOperation = 4
+	bpfOperationOP_CREATE                 bpfOperation = 5
+	bpfOperationOP_DELETE                 bpfOperation = 6
+	bpfOperationOP_RENAME                 bpfOperation = 7
+	bpfOperationOP_LINK                   bpfOperation = 8
+	bpfOperationOP_ATTRIBUTES             bpfOperation = 9
+	bpfOperationOP_MOUNT                  bpfOperation = 10
+	bpfOperationOP_UNIX_CONNECT           bpfOperation = 11
+	bpfOperationOP_UNIX_BIND              bpfOperation = 12
+	bpfOperationOP_CONNECT                bpfOperation = 13
+	bpfOperationOP_BIND                   bpfOperation = 14
+	bpfOperationOP_LISTEN                 bpfOperation = 15
+	bpfOperationOP_SEND                   bpfOperation = 16
+	bpfOperationOP_SOCKET                 bpfOperation = 17
+	bpfOperationOP_CAPABILITY             bpfOperation = 18
+	bpfOperationOP_PTRACE                 bpfOperation = 19
+	bpfOperationOP_USERNS                 bpfOperation = 20
+	bpfOperationOP_MODULE                 bpfOperation = 21
+	bpfOperationOP_BPF                    bpfOperation = 22
+	bpfOperationOP_PERF                   bpfOperation = 23
+	bpfOperationOP_IO_URING               bpfOperation = 24
+	bpfOperationOP_USERFAULTFD            bpfOperation = 25
+	bpfOperationOP_SETUID                 bpfOperation = 26
+	bpfOperationOP_SETGID                 bpfOperation = 27
+	bpfOperationOP_SIGNAL                 bpfOperation = 28
+	bpfOperationOP_NAMESPACE              bpfOperation = 29
+	bpfOperationOP_SYSCALL                bpfOperation = 30
+	bpfOperationOP_ACCEPT                 bpfOperation = 31
+	bpfOperationOP_DUP                    bpfOperation = 32
+	bpfOperationOP_EXEC_AS_ROOT           bpfOperation = 33
+	bpfOperationOP_EXEC_AS_USER           bpfOperation = 34
+	bpfOperationOP_EXEC_AS_GROUP          bpfOperation = 35
+	bpfOperationOP_EXEC_WITH_CAPABILITIES bpfOperation = 36
+	bpfOperationOP_MAX                    bpfOperation = 37
+	bpfOperationOP_ABOVE                  bpfOperation = 30
 )
 
 type bpfPathKey struct {
@@ -279,7 +284,9 @@ const (
 	bpfProgFmodBpfMap                = "fmod_bpf_map"
 	bpfProgFmodBpfProg               = "fmod_bpf_prog"
 	bpfProgFmodBprmCheckSecurity     = "fmod_bprm_check_security"
+	bpfProgFmodBprmCredsFromFile     = "fmod_bprm_creds_from_file"
 	bpfProgFmodCapable               = "fmod_capable"
+	bpfProgFmodClone                 = "fmod_clone"
 	bpfProgFmodFileMprotect          = "fmod_file_mprotect"
 	bpfProgFmodFileOpen              = "fmod_file_open"
 	bpfProgFmodInodeInitSecurityAnon = "fmod_inode_init_security_anon"
@@ -321,7 +328,9 @@ const (
 	bpfProgLsmBpfMap                 = "lsm_bpf_map"
 	bpfProgLsmBpfProg                = "lsm_bpf_prog"
 	bpfProgLsmBprmCheckSecurity      = "lsm_bprm_check_security"
+	bpfProgLsmBprmCredsFromFile      = "lsm_bprm_creds_from_file"
 	bpfProgLsmCapable                = "lsm_capable"
+	bpfProgLsmClone                  = "lsm_clone"
 	bpfProgLsmFileMprotect           = "lsm_file_mprotect"
 	bpfProgLsmFileOpen               = "lsm_file_open"
 	bpfProgLsmInodeInitSecurityAnon  = "lsm_inode_init_security_anon"
@@ -436,7 +445,9 @@ type bpfProgramSpecs struct {
 	FmodBpfMap                *ebpf.ProgramSpec `ebpf:"fmod_bpf_map"`
 	FmodBpfProg               *ebpf.ProgramSpec `ebpf:"fmod_bpf_prog"`
 	FmodBprmCheckSecurity     *ebpf.ProgramSpec `ebpf:"fmod_bprm_check_security"`
+	FmodBprmCredsFromFile     *ebpf.ProgramSpec `ebpf:"fmod_bprm_creds_from_file"`
 	FmodCapable               *ebpf.ProgramSpec `ebpf:"fmod_capable"`
+	FmodClone                 *ebpf.ProgramSpec `ebpf:"fmod_clone"`
 	FmodFileMprotect          *ebpf.ProgramSpec `ebpf:"fmod_file_mprotect"`
 	FmodFileOpen              *ebpf.ProgramSpec `ebpf:"fmod_file_open"`
 	FmodInodeInitSecurityAnon *ebpf.ProgramSpec `ebpf:"fmod_inode_init_security_anon"`
@@ -478,7 +489,9 @@ type bpfProgramSpecs struct {
 	LsmBpfMap                 *ebpf.ProgramSpec `ebpf:"lsm_bpf_map"`
 	LsmBpfProg                *ebpf.ProgramSpec `ebpf:"lsm_bpf_prog"`
 	LsmBprmCheckSecurity      *ebpf.ProgramSpec `ebpf:"lsm_bprm_check_security"`
+	LsmBprmCredsFromFile      *ebpf.ProgramSpec `ebpf:"lsm_bprm_creds_from_file"`
 	LsmCapable                *ebpf.ProgramSpec `ebpf:"lsm_capable"`
+	LsmClone                  *ebpf.ProgramSpec `ebpf:"lsm_clone"`
 	LsmFileMprotect           *ebpf.ProgramSpec `ebpf:"lsm_file_mprotect"`
 	LsmFileOpen               *ebpf.ProgramSpec `ebpf:"lsm_file_open"`
 	LsmInodeInitSecurityAnon  *ebpf.ProgramSpec `ebpf:"lsm_inode_init_security_anon"`
@@ -682,7 +695,9 @@ type bpfPrograms struct {
 	FmodBpfMap                *ebpf.Program `ebpf:"fmod_bpf_map"`
 	FmodBpfProg               *ebpf.Program `ebpf:"fmod_bpf_prog"`
 	FmodBprmCheckSecurity     *ebpf.Program `ebpf:"fmod_bprm_check_security"`
+	FmodBprmCredsFromFile     *ebpf.Program `ebpf:"fmod_bprm_creds_from_file"`
 	FmodCapable               *ebpf.Program `ebpf:"fmod_capable"`
+	FmodClone                 *ebpf.Program `ebpf:"fmod_clone"`
 	FmodFileMprotect          *ebpf.Program `ebpf:"fmod_file_mprotect"`
 	FmodFileOpen              *ebpf.Program `ebpf:"fmod_file_open"`
 	FmodInodeInitSecurityAnon *ebpf.Program `ebpf:"fmod_inode_init_security_anon"`
@@ -724,7 +739,9 @@ type bpfPrograms struct {
 	LsmBpfMap                 *ebpf.Program `ebpf:"lsm_bpf_map"`
 	LsmBpfProg                *ebpf.Program `ebpf:"lsm_bpf_prog"`
 	LsmBprmCheckSecurity      *ebpf.Program `ebpf:"lsm_bprm_check_security"`
+	LsmBprmCredsFromFile      *ebpf.Program `ebpf:"lsm_bprm_creds_from_file"`
 	LsmCapable                *ebpf.Program `ebpf:"lsm_capable"`
+	LsmClone                  *ebpf.Program `ebpf:"lsm_clone"`
 	LsmFileMprotect           *ebpf.Program `ebpf:"lsm_file_mprotect"`
 	LsmFileOpen               *ebpf.Program `ebpf:"lsm_file_open"`
 	LsmInodeInitSecurityAnon  *ebpf.Program `ebpf:"lsm_inode_init_security_anon"`
@@ -786,7 +803,9 @@ func (p *bpfPrograms) Close() error {
 		p.FmodBpfMap,
 		p.FmodBpfProg,
 		p.FmodBprmCheckSecurity,
+		p.FmodBprmCredsFromFile,
 		p.FmodCapable,
+		p.FmodClone,
 		p.FmodFileMprotect,
 		p.FmodFileOpen,
 		p.FmodInodeInitSecurityAnon,
@@ -828,7 +847,9 @@ func (p *bpfPrograms) Close() error {
 		p.LsmBpfMap,
 		p.LsmBpfProg,
 		p.LsmBprmCheckSecurity,
+		p.LsmBprmCredsFromFile,
 		p.LsmCapable,
+		p.LsmClone,
 		p.LsmFileMprotect,
 		p.LsmFileOpen,
 		p.LsmInodeInitSecurityAnon,

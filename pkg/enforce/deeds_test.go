@@ -6,11 +6,14 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"syscall"
+	"testing"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/plumbline-io/plumbline/pkg/enforce"
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
@@ -24,6 +27,7 @@ type deed struct {
 	hook  string                     // that not every kernel has
 	alone bool                       // changes the process that does it
 	code  int                        // error number when it is denied; 0: EPERM
+	lsm   bool                       // with fmod_ret nobody sees it
 }
 
 func onPath(op event.Operation, name string) func(string) event.Key {
@@ -44,7 +48,21 @@ func fill(dir string) error {
 		os.WriteFile(dir+"/name", nil, 0o644),
 		os.Mkdir(dir+"/empty", 0o755),
 		os.Mkdir(dir+"/mountpoint", 0o755),
+		fillRights(dir),
 	)
+}
+
+// skipUnseen skips a test of a deed that this kernel has no hook for, or not with this strength.
+func (d deed) skipUnseen(t *testing.T, e *enforce.Enforcer) {
+	t.Helper()
+	for _, s := range e.Status() {
+		if _, name, _ := strings.Cut(s.Hook, "/"); d.hook != "" && strings.Contains(name, d.hook) && !s.Supported {
+			t.Skip(s.Reason)
+		}
+	}
+	if d.lsm && e.Strength() != enforce.LSM {
+		t.Skip("seen by LSM programs only")
+	}
 }
 
 func deeds() map[string]deed {
@@ -54,6 +72,8 @@ func deeds() map[string]deed {
 	maps.Copy(all, privilegeDeeds())
 	maps.Copy(all, processDeeds())
 	maps.Copy(all, unixDeeds())
+	maps.Copy(all, namespaceDeeds())
+	maps.Copy(all, rightsDeeds())
 	return all
 }
 

@@ -305,6 +305,8 @@ var (
 	_ = [1]struct{}{}[uint32(event.OpPtrace)-uint32(bpfOperationOP_PTRACE)]
 	_ = [1]struct{}{}[uint32(event.OpSignal)-uint32(bpfOperationOP_SIGNAL)]
 	_ = [1]struct{}{}[uint32(event.OpSyscall)-uint32(bpfOperationOP_SYSCALL)]
+	_ = [1]struct{}{}[uint32(event.OpNamespace)-uint32(bpfOperationOP_NAMESPACE)]
+	_ = [1]struct{}{}[uint32(event.OpExecAsRoot)-uint32(bpfOperationOP_EXEC_AS_ROOT)]
 	_ = [1]struct{}{}[uint32(event.OpAccept)-uint32(bpfOperationOP_ACCEPT)]
 	_ = [1]struct{}{}[uint32(event.OpDup)-uint32(bpfOperationOP_DUP)]
 	_ = [1]struct{}{}[uint32(event.OpCount)-uint32(bpfOperationOP_MAX)]
