@@ -759,7 +759,7 @@ static __always_inline bool recall_wish(struct place *p, struct entry *entry)
 static __always_inline bool is_ruled(struct place *p, __u64 asking)
 {
 	p->answer = (struct answer){};
-	p->asked = (struct asked){ .generation = asking >> 32 };
+	p->asked = (struct asked){ .generation = asking >> RULE_OPERATIONS };
 	return asking & rule_bit(p->op) && p->subject.workload.id;
 }
 

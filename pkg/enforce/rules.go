@@ -38,11 +38,14 @@ func (e *Enforcer) LoadRules(set *rule.Ruleset) (Rules, error) {
 	if err != nil {
 		return e.rules.Rules, err
 	}
-	next := Rules{Generation: max(e.rules.Generation+1, 1), Entries: len(w.paths) + len(w.above) + len(w.prefixes) + len(w.suffixes) + len(w.facts)}
+	next := Rules{Entries: len(w.paths) + len(w.above) + len(w.prefixes) + len(w.suffixes) + len(w.facts)}
+	if next.Generation, err = nextGeneration(e.rules.Generation); err != nil {
+		return e.rules.Rules, err
+	}
 	e.late.want(w.ops)
 	defer func() { e.late.keep(bitsOf(e.rules.Operations)) }()
 	for ops := w.ops; ops != 0; ops &= ops - 1 {
-		op := event.Operation(bits.TrailingZeros32(ops))
+		op := event.Operation(bits.TrailingZeros64(ops))
 		next.Operations = append(next.Operations, op)
 		if !e.sees(op) {
 			next.Blind = append(next.Blind, op)
@@ -60,7 +63,7 @@ func (e *Enforcer) LoadRules(set *rule.Ruleset) (Rules, error) {
 		}
 	}
 	if err == nil {
-		err = e.asking.Set(uint64(next.Generation)<<32 | uint64(w.asking()))
+		err = e.asking.Set(uint64(next.Generation)<<ruleOperations | w.asking())
 	}
 	if err != nil {
 		return e.rules.Rules, fmt.Errorf("write rules to the kernel: %w", errors.Join(err, deleteAll(written)))
@@ -69,9 +72,24 @@ func (e *Enforcer) LoadRules(set *rule.Ruleset) (Rules, error) {
 	return next, nil
 }
 
+// ruleOperations is RULE_OPERATIONS of bpf/wish.h; what is left of the kernel's word numbers the generations.
+const (
+	ruleOperations = 40
+	maxGeneration  = 1<<(64-ruleOperations) - 1
+)
+
+// nextGeneration of rules. No number comes twice: an entry of a baseline that nobody has used meanwhile would take what it
+// remembers of the earlier one for what is wished now.
+func nextGeneration(now uint32) (uint32, error) {
+	if now >= maxGeneration {
+		return 0, fmt.Errorf("write rules to the kernel: they have changed %d times since the agent started: restart it", now)
+	}
+	return now + 1, nil
+}
+
 // bitsOf some operations, each 1 << operation.
-func bitsOf(list []event.Operation) uint32 {
-	var ops uint32
+func bitsOf(list []event.Operation) uint64 {
+	var ops uint64
 	for _, op := range list {
 		ops |= 1 << op
 	}
