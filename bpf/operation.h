@@ -39,11 +39,12 @@ enum operation {
 	OP_SETUID = 26,
 	OP_SETGID = 27,
 	OP_SIGNAL = 28,
+	OP_KEYCTL = 29,
 	/* learnt only */
-	OP_SYSCALL = 29,	/* value: whether of a 32-bit program << 16 | number */
+	OP_SYSCALL = 30,	/* value: whether of a 32-bit program << 16 | number */
 	/* told for rules only: the client's address, and the server's port */
-	OP_ACCEPT = 30,
-	OP_DUP = 31,		/* the address and port of the other end */
+	OP_ACCEPT = 31,
+	OP_DUP = 32,		/* the address and port of the other end */
 	OP_MAX,
 	/* only in the tables of rules, alias.h, where system calls are not */
 	OP_ABOVE = OP_SYSCALL,

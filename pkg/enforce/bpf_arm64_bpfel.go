@@ -168,11 +168,12 @@ const (
 	bpfOperationOP_SETUID       bpfOperation = 26
 	bpfOperationOP_SETGID       bpfOperation = 27
 	bpfOperationOP_SIGNAL       bpfOperation = 28
-	bpfOperationOP_SYSCALL      bpfOperation = 29
-	bpfOperationOP_ACCEPT       bpfOperation = 30
-	bpfOperationOP_DUP          bpfOperation = 31
-	bpfOperationOP_MAX          bpfOperation = 32
-	bpfOperationOP_ABOVE        bpfOperation = 29
+	bpfOperationOP_KEYCTL       bpfOperation = 29
+	bpfOperationOP_SYSCALL      bpfOperation = 30
+	bpfOperationOP_ACCEPT       bpfOperation = 31
+	bpfOperationOP_DUP          bpfOperation = 32
+	bpfOperationOP_MAX          bpfOperation = 33
+	bpfOperationOP_ABOVE        bpfOperation = 30
 )
 
 type bpfPathKey struct {
@@ -285,6 +286,8 @@ const (
 	bpfProgFmodInodeInitSecurityAnon = "fmod_inode_init_security_anon"
 	bpfProgFmodKernelLoadData        = "fmod_kernel_load_data"
 	bpfProgFmodKernelReadFile        = "fmod_kernel_read_file"
+	bpfProgFmodKeyAlloc              = "fmod_key_alloc"
+	bpfProgFmodKeyPermission         = "fmod_key_permission"
 	bpfProgFmodMmapFile              = "fmod_mmap_file"
 	bpfProgFmodMoveMount             = "fmod_move_mount"
 	bpfProgFmodPathChmod             = "fmod_path_chmod"
@@ -329,6 +332,8 @@ const (
 	bpfProgLsmInodeRename            = "lsm_inode_rename"
 	bpfProgLsmKernelLoadData         = "lsm_kernel_load_data"
 	bpfProgLsmKernelReadFile         = "lsm_kernel_read_file"
+	bpfProgLsmKeyAlloc               = "lsm_key_alloc"
+	bpfProgLsmKeyPermission          = "lsm_key_permission"
 	bpfProgLsmMmapFile               = "lsm_mmap_file"
 	bpfProgLsmMoveMount              = "lsm_move_mount"
 	bpfProgLsmPathChmod              = "lsm_path_chmod"
@@ -442,6 +447,8 @@ type bpfProgramSpecs struct {
 	FmodInodeInitSecurityAnon *ebpf.ProgramSpec `ebpf:"fmod_inode_init_security_anon"`
 	FmodKernelLoadData        *ebpf.ProgramSpec `ebpf:"fmod_kernel_load_data"`
 	FmodKernelReadFile        *ebpf.ProgramSpec `ebpf:"fmod_kernel_read_file"`
+	FmodKeyAlloc              *ebpf.ProgramSpec `ebpf:"fmod_key_alloc"`
+	FmodKeyPermission         *ebpf.ProgramSpec `ebpf:"fmod_key_permission"`
 	FmodMmapFile              *ebpf.ProgramSpec `ebpf:"fmod_mmap_file"`
 	FmodMoveMount             *ebpf.ProgramSpec `ebpf:"fmod_move_mount"`
 	FmodPathChmod             *ebpf.ProgramSpec `ebpf:"fmod_path_chmod"`
@@ -486,6 +493,8 @@ type bpfProgramSpecs struct {
 	LsmInodeRename            *ebpf.ProgramSpec `ebpf:"lsm_inode_rename"`
 	LsmKernelLoadData         *ebpf.ProgramSpec `ebpf:"lsm_kernel_load_data"`
 	LsmKernelReadFile         *ebpf.ProgramSpec `ebpf:"lsm_kernel_read_file"`
+	LsmKeyAlloc               *ebpf.ProgramSpec `ebpf:"lsm_key_alloc"`
+	LsmKeyPermission          *ebpf.ProgramSpec `ebpf:"lsm_key_permission"`
 	LsmMmapFile               *ebpf.ProgramSpec `ebpf:"lsm_mmap_file"`
 	LsmMoveMount              *ebpf.ProgramSpec `ebpf:"lsm_move_mount"`
 	LsmPathChmod              *ebpf.ProgramSpec `ebpf:"lsm_path_chmod"`
@@ -688,6 +697,8 @@ type bpfPrograms struct {
 	FmodInodeInitSecurityAnon *ebpf.Program `ebpf:"fmod_inode_init_security_anon"`
 	FmodKernelLoadData        *ebpf.Program `ebpf:"fmod_kernel_load_data"`
 	FmodKernelReadFile        *ebpf.Program `ebpf:"fmod_kernel_read_file"`
+	FmodKeyAlloc              *ebpf.Program `ebpf:"fmod_key_alloc"`
+	FmodKeyPermission         *ebpf.Program `ebpf:"fmod_key_permission"`
 	FmodMmapFile              *ebpf.Program `ebpf:"fmod_mmap_file"`
 	FmodMoveMount             *ebpf.Program `ebpf:"fmod_move_mount"`
 	FmodPathChmod             *ebpf.Program `ebpf:"fmod_path_chmod"`
@@ -732,6 +743,8 @@ type bpfPrograms struct {
 	LsmInodeRename            *ebpf.Program `ebpf:"lsm_inode_rename"`
 	LsmKernelLoadData         *ebpf.Program `ebpf:"lsm_kernel_load_data"`
 	LsmKernelReadFile         *ebpf.Program `ebpf:"lsm_kernel_read_file"`
+	LsmKeyAlloc               *ebpf.Program `ebpf:"lsm_key_alloc"`
+	LsmKeyPermission          *ebpf.Program `ebpf:"lsm_key_permission"`
 	LsmMmapFile               *ebpf.Program `ebpf:"lsm_mmap_file"`
 	LsmMoveMount              *ebpf.Program `ebpf:"lsm_move_mount"`
 	LsmPathChmod              *ebpf.Program `ebpf:"lsm_path_chmod"`
@@ -792,6 +805,8 @@ func (p *bpfPrograms) Close() error {
 		p.FmodInodeInitSecurityAnon,
 		p.FmodKernelLoadData,
 		p.FmodKernelReadFile,
+		p.FmodKeyAlloc,
+		p.FmodKeyPermission,
 		p.FmodMmapFile,
 		p.FmodMoveMount,
 		p.FmodPathChmod,
@@ -836,6 +851,8 @@ func (p *bpfPrograms) Close() error {
 		p.LsmInodeRename,
 		p.LsmKernelLoadData,
 		p.LsmKernelReadFile,
+		p.LsmKeyAlloc,
+		p.LsmKeyPermission,
 		p.LsmMmapFile,
 		p.LsmMoveMount,
 		p.LsmPathChmod,

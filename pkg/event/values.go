@@ -14,7 +14,7 @@ var (
 	operationNames = [...]string{
 		"unspecified", "exec", "library", "read", "write", "create", "delete", "rename", "link", "attributes", "mount",
 		"unix_connect", "unix_bind", "connect", "bind", "listen", "send", "socket", "capability", "ptrace", "userns",
-		"module", "bpf", "perf", "io_uring", "userfaultfd", "setuid", "setgid", "signal", "syscall",
+		"module", "bpf", "perf", "io_uring", "userfaultfd", "setuid", "setgid", "signal", "keyctl", "syscall",
 		"accept", "dup",
 	}
 	dimensionNames = [...]string{"exec", "library", "file", "unix", "network", "privilege", "syscalls"}
