@@ -196,6 +196,41 @@ static __always_inline int on_inode_init_security_anon(__u8 hook, const struct q
 
 ENFORCE(inode_init_security_anon, name, struct inode *inode, const struct qstr *name)
 
+#define KEY_FLAG_IN_QUOTA 2	/* include/linux/key.h: the number of a bit */
+
+/*
+ * Keys and keyrings of the kernel's that users have: made by add_key(2), request_key(2) and keyctl(2), and looked for, read and
+ * changed by these. Those that the kernel has for itself, as of who may sign modules and files, count in no user's
+ * quota; it looks for them on behalf of everybody.
+ */
+static __always_inline int check_key(__u8 hook, struct key *key)
+{
+	if (!(BPF_CORE_READ(key, flags) & 1UL << KEY_FLAG_IN_QUOTA))
+		return 0;	/* allow: the kernel's own */
+	return check_number(hook, OP_KEYCTL, 0);
+}
+
+static __always_inline int on_key_alloc(__u8 hook, struct key *key)
+{
+	return check_key(hook, key);
+}
+
+/*
+ * The argument is the address of a key, and whether it is possessed in the lowest bit. The kernel gives it a type that
+ * it says nothing of: no program may load it, so that it is read from where the arguments are.
+ */
+static __always_inline int on_key_permission(__u8 hook, void *arguments)
+{
+	__u64 reference = 0;
+
+	if (bpf_probe_read_kernel(&reference, sizeof(reference), arguments))
+		count_lost(FAULT_READ);
+	return check_key(hook, (struct key *)(reference & ~1ULL));
+}
+
+ENFORCE(key_alloc, key, struct key *key)
+ENFORCE(key_permission, ctx, void *reference)
+
 static __always_inline int on_task_fix_setuid(__u8 hook, struct cred *new, const struct cred *old)
 {
 	__u32 uid = BPF_CORE_READ(new, uid.val);

@@ -436,6 +436,10 @@ struct cred {
 	struct capability_set cap_inheritable;	/* permitted and effective stand behind it */
 };
 
+struct key {
+	unsigned long flags;
+};
+
 struct tty_driver {
 	int major;
 	int minor_start;

@@ -39,17 +39,18 @@ enum operation {
 	OP_SETUID = 26,
 	OP_SETGID = 27,
 	OP_SIGNAL = 28,
-	OP_NAMESPACE = 29,	/* value: NAMESPACE_* */
+	OP_KEYCTL = 29,
+	OP_NAMESPACE = 30,	/* value: NAMESPACE_* */
 	/* learnt only */
-	OP_SYSCALL = 30,	/* value: whether of a 32-bit program << 16 | number */
+	OP_SYSCALL = 31,	/* value: whether of a 32-bit program << 16 | number */
 	/* told for rules only: the client's address, and the server's port */
-	OP_ACCEPT = 31,
-	OP_DUP = 32,		/* the address and port of the other end */
+	OP_ACCEPT = 32,
+	OP_DUP = 33,		/* the address and port of the other end */
 	/* on the path of a file that is executed, which gives rights; privileges, too */
-	OP_EXEC_AS_ROOT = 33,
-	OP_EXEC_AS_USER = 34,
-	OP_EXEC_AS_GROUP = 35,
-	OP_EXEC_WITH_CAPABILITIES = 36,
+	OP_EXEC_AS_ROOT = 34,
+	OP_EXEC_AS_USER = 35,
+	OP_EXEC_AS_GROUP = 36,
+	OP_EXEC_WITH_CAPABILITIES = 37,
 	OP_MAX,
 	/* only in the tables of rules, alias.h, where system calls are not */
 	OP_ABOVE = OP_SYSCALL,
@@ -104,11 +105,14 @@ static __always_inline __u32 dimension_bit(enum operation op)
  */
 #define ADDED_NAMESPACES (1 << 16)
 #define ADDED_FILE_RIGHTS (1 << 17)
+#define ADDED_KEYS (1 << 18)
 
 static __always_inline __u32 added_bit(enum operation op)
 {
 	if (op == OP_NAMESPACE)
 		return ADDED_NAMESPACES;
+	if (op == OP_KEYCTL)
+		return ADDED_KEYS;
 	return gives_rights(op) ? ADDED_FILE_RIGHTS : 0;
 }
 

@@ -45,14 +45,14 @@ func TestEarlierBaselines(t *testing.T) {
 		if p.Lacks() != event.AllAdditions {
 			t.Errorf("%s: lacks %v", mode, p.Lacks().Names())
 		}
-		const says = "# An earlier version has learnt it, without namespaces, file_rights: audited, and not enforced.\n"
+		const says = "# An earlier version has learnt it, without namespaces, file_rights, keys: audited, and not enforced.\n"
 		if text := string(p.Marshal()); !strings.Contains(text, says) || strings.Contains(text, learntHead) {
 			t.Errorf("%s:\n%s", mode, text)
 		}
 		again(t, p)
 	}
 	p := New("w", "unit", event.AllDimensions)
-	if text := string(p.Marshal()); p.Lacks() != 0 || strings.Contains(text, "earlier") || !strings.Contains(text, "\n# Learnt with: namespaces, file_rights\napiVersion") {
+	if text := string(p.Marshal()); p.Lacks() != 0 || strings.Contains(text, "earlier") || !strings.Contains(text, "\n# Learnt with: namespaces, file_rights, keys\napiVersion") {
 		t.Errorf("a new one:\n%s", text)
 	}
 	again(t, p)
@@ -60,9 +60,9 @@ func TestEarlierBaselines(t *testing.T) {
 		head string
 		want event.Additions
 	}{
-		{"# Learnt with: namespaces\n", 1 << event.AddedFileRights},
-		{"# Something else\n# Learnt with: file_rights, time_travel, namespaces\r\n", 0}, // by a later version
-		{"\n# Learnt with: file_rights, namespaces\n", event.AllAdditions},               // not at the begin
+		{"# Learnt with: keys, namespaces\n", 1 << event.AddedFileRights},
+		{"# Something else\n# Learnt with: file_rights, time_travel, keys, namespaces\r\n", 0}, // by a later version
+		{"\n# Learnt with: file_rights, namespaces\n", event.AllAdditions},                     // not at the begin
 	} {
 		p, err := Parse("f", append([]byte(tc.head), p.Canonical()...))
 		if err != nil || p.Lacks() != tc.want {

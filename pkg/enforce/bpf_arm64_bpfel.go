@@ -168,16 +168,17 @@ const (
 	bpfOperationOP_SETUID                 bpfOperation = 26
 	bpfOperationOP_SETGID                 bpfOperation = 27
 	bpfOperationOP_SIGNAL                 bpfOperation = 28
-	bpfOperationOP_NAMESPACE              bpfOperation = 29
-	bpfOperationOP_SYSCALL                bpfOperation = 30
-	bpfOperationOP_ACCEPT                 bpfOperation = 31
-	bpfOperationOP_DUP                    bpfOperation = 32
-	bpfOperationOP_EXEC_AS_ROOT           bpfOperation = 33
-	bpfOperationOP_EXEC_AS_USER           bpfOperation = 34
-	bpfOperationOP_EXEC_AS_GROUP          bpfOperation = 35
-	bpfOperationOP_EXEC_WITH_CAPABILITIES bpfOperation = 36
-	bpfOperationOP_MAX                    bpfOperation = 37
-	bpfOperationOP_ABOVE                  bpfOperation = 30
+	bpfOperationOP_KEYCTL                 bpfOperation = 29
+	bpfOperationOP_NAMESPACE              bpfOperation = 30
+	bpfOperationOP_SYSCALL                bpfOperation = 31
+	bpfOperationOP_ACCEPT                 bpfOperation = 32
+	bpfOperationOP_DUP                    bpfOperation = 33
+	bpfOperationOP_EXEC_AS_ROOT           bpfOperation = 34
+	bpfOperationOP_EXEC_AS_USER           bpfOperation = 35
+	bpfOperationOP_EXEC_AS_GROUP          bpfOperation = 36
+	bpfOperationOP_EXEC_WITH_CAPABILITIES bpfOperation = 37
+	bpfOperationOP_MAX                    bpfOperation = 38
+	bpfOperationOP_ABOVE                  bpfOperation = 31
 )
 
 type bpfPathKey struct {
@@ -292,6 +293,8 @@ const (
 	bpfProgFmodInodeInitSecurityAnon = "fmod_inode_init_security_anon"
 	bpfProgFmodKernelLoadData        = "fmod_kernel_load_data"
 	bpfProgFmodKernelReadFile        = "fmod_kernel_read_file"
+	bpfProgFmodKeyAlloc              = "fmod_key_alloc"
+	bpfProgFmodKeyPermission         = "fmod_key_permission"
 	bpfProgFmodMmapFile              = "fmod_mmap_file"
 	bpfProgFmodMoveMount             = "fmod_move_mount"
 	bpfProgFmodPathChmod             = "fmod_path_chmod"
@@ -338,6 +341,8 @@ const (
 	bpfProgLsmInodeRename            = "lsm_inode_rename"
 	bpfProgLsmKernelLoadData         = "lsm_kernel_load_data"
 	bpfProgLsmKernelReadFile         = "lsm_kernel_read_file"
+	bpfProgLsmKeyAlloc               = "lsm_key_alloc"
+	bpfProgLsmKeyPermission          = "lsm_key_permission"
 	bpfProgLsmMmapFile               = "lsm_mmap_file"
 	bpfProgLsmMoveMount              = "lsm_move_mount"
 	bpfProgLsmPathChmod              = "lsm_path_chmod"
@@ -453,6 +458,8 @@ type bpfProgramSpecs struct {
 	FmodInodeInitSecurityAnon *ebpf.ProgramSpec `ebpf:"fmod_inode_init_security_anon"`
 	FmodKernelLoadData        *ebpf.ProgramSpec `ebpf:"fmod_kernel_load_data"`
 	FmodKernelReadFile        *ebpf.ProgramSpec `ebpf:"fmod_kernel_read_file"`
+	FmodKeyAlloc              *ebpf.ProgramSpec `ebpf:"fmod_key_alloc"`
+	FmodKeyPermission         *ebpf.ProgramSpec `ebpf:"fmod_key_permission"`
 	FmodMmapFile              *ebpf.ProgramSpec `ebpf:"fmod_mmap_file"`
 	FmodMoveMount             *ebpf.ProgramSpec `ebpf:"fmod_move_mount"`
 	FmodPathChmod             *ebpf.ProgramSpec `ebpf:"fmod_path_chmod"`
@@ -499,6 +506,8 @@ type bpfProgramSpecs struct {
 	LsmInodeRename            *ebpf.ProgramSpec `ebpf:"lsm_inode_rename"`
 	LsmKernelLoadData         *ebpf.ProgramSpec `ebpf:"lsm_kernel_load_data"`
 	LsmKernelReadFile         *ebpf.ProgramSpec `ebpf:"lsm_kernel_read_file"`
+	LsmKeyAlloc               *ebpf.ProgramSpec `ebpf:"lsm_key_alloc"`
+	LsmKeyPermission          *ebpf.ProgramSpec `ebpf:"lsm_key_permission"`
 	LsmMmapFile               *ebpf.ProgramSpec `ebpf:"lsm_mmap_file"`
 	LsmMoveMount              *ebpf.ProgramSpec `ebpf:"lsm_move_mount"`
 	LsmPathChmod              *ebpf.ProgramSpec `ebpf:"lsm_path_chmod"`
@@ -703,6 +712,8 @@ type bpfPrograms struct {
 	FmodInodeInitSecurityAnon *ebpf.Program `ebpf:"fmod_inode_init_security_anon"`
 	FmodKernelLoadData        *ebpf.Program `ebpf:"fmod_kernel_load_data"`
 	FmodKernelReadFile        *ebpf.Program `ebpf:"fmod_kernel_read_file"`
+	FmodKeyAlloc              *ebpf.Program `ebpf:"fmod_key_alloc"`
+	FmodKeyPermission         *ebpf.Program `ebpf:"fmod_key_permission"`
 	FmodMmapFile              *ebpf.Program `ebpf:"fmod_mmap_file"`
 	FmodMoveMount             *ebpf.Program `ebpf:"fmod_move_mount"`
 	FmodPathChmod             *ebpf.Program `ebpf:"fmod_path_chmod"`
@@ -749,6 +760,8 @@ type bpfPrograms struct {
 	LsmInodeRename            *ebpf.Program `ebpf:"lsm_inode_rename"`
 	LsmKernelLoadData         *ebpf.Program `ebpf:"lsm_kernel_load_data"`
 	LsmKernelReadFile         *ebpf.Program `ebpf:"lsm_kernel_read_file"`
+	LsmKeyAlloc               *ebpf.Program `ebpf:"lsm_key_alloc"`
+	LsmKeyPermission          *ebpf.Program `ebpf:"lsm_key_permission"`
 	LsmMmapFile               *ebpf.Program `ebpf:"lsm_mmap_file"`
 	LsmMoveMount              *ebpf.Program `ebpf:"lsm_move_mount"`
 	LsmPathChmod              *ebpf.Program `ebpf:"lsm_path_chmod"`
@@ -811,6 +824,8 @@ func (p *bpfPrograms) Close() error {
 		p.FmodInodeInitSecurityAnon,
 		p.FmodKernelLoadData,
 		p.FmodKernelReadFile,
+		p.FmodKeyAlloc,
+		p.FmodKeyPermission,
 		p.FmodMmapFile,
 		p.FmodMoveMount,
 		p.FmodPathChmod,
@@ -857,6 +872,8 @@ func (p *bpfPrograms) Close() error {
 		p.LsmInodeRename,
 		p.LsmKernelLoadData,
 		p.LsmKernelReadFile,
+		p.LsmKeyAlloc,
+		p.LsmKeyPermission,
 		p.LsmMmapFile,
 		p.LsmMoveMount,
 		p.LsmPathChmod,

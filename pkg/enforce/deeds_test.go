@@ -204,6 +204,18 @@ func privilegeDeeds() map[string]deed {
 			do:  func(string) error { return syscallOf(unix.SYS_USERFAULTFD, unix.O_CLOEXEC, 0, 0) },
 			key: number(event.OpUserfault, 0), hook: "inode_init_security_anon", needs: capability(unix.CAP_SYS_PTRACE),
 		},
+		"key": {do: func(string) error {
+			_, err := unix.AddKey("user", "plumbline", []byte("x"), unix.KEY_SPEC_PROCESS_KEYRING)
+			return err
+		}, key: number(event.OpKeyctl, 0)},
+		// The keyring of this user is there after the first time. To who may not look it is not.
+		"key looked for": {do: func(string) error {
+			if err := syscall.Setreuid(4711, 4711); err != nil {
+				return err
+			}
+			_, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_USER_KEYRING, true)
+			return err
+		}, key: number(event.OpKeyctl, 0), alone: true, code: int(unix.ENOKEY), needs: append(capability(unix.CAP_SETUID), event.Key{Op: event.OpSetuid, Value: 4711})},
 	}
 }
 

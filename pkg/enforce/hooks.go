@@ -81,6 +81,8 @@ func securityHooks() []securityHook {
 		{lsm: "inode_init_security_anon", dimension: event.DimPrivilege},
 		{lsm: "task_fix_setuid", dimension: event.DimPrivilege},
 		{lsm: "task_fix_setgid", dimension: event.DimPrivilege},
+		{lsm: "key_alloc", dimension: event.DimPrivilege},
+		{lsm: "key_permission", dimension: event.DimPrivilege},
 	}
 }
 

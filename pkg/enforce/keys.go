@@ -304,6 +304,7 @@ var (
 	_ = [1]struct{}{}[uint32(event.OpSocket)-uint32(bpfOperationOP_SOCKET)]
 	_ = [1]struct{}{}[uint32(event.OpPtrace)-uint32(bpfOperationOP_PTRACE)]
 	_ = [1]struct{}{}[uint32(event.OpSignal)-uint32(bpfOperationOP_SIGNAL)]
+	_ = [1]struct{}{}[uint32(event.OpKeyctl)-uint32(bpfOperationOP_KEYCTL)]
 	_ = [1]struct{}{}[uint32(event.OpSyscall)-uint32(bpfOperationOP_SYSCALL)]
 	_ = [1]struct{}{}[uint32(event.OpNamespace)-uint32(bpfOperationOP_NAMESPACE)]
 	_ = [1]struct{}{}[uint32(event.OpExecAsRoot)-uint32(bpfOperationOP_EXEC_AS_ROOT)]

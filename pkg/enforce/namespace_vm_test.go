@@ -286,10 +286,11 @@ func TestAdditionsAreAudited(t *testing.T) {
 		lacks event.Additions
 		codes map[string]int
 	}{
-		{0, map[string]int{"unshare": 1, "set-uid root": 1, "netlink": 1}},
-		{1 << event.AddedNamespaces, map[string]int{"unshare": 0, "set-uid root": 1, "netlink": 1}},
-		{1 << event.AddedFileRights, map[string]int{"unshare": 1, "set-uid root": 0, "netlink": 1}},
-		{event.AllAdditions, map[string]int{"unshare": 0, "set-uid root": 0, "netlink": 1}},
+		{0, map[string]int{"unshare": 1, "set-uid root": 1, "key": 1, "netlink": 1}},
+		{1 << event.AddedNamespaces, map[string]int{"unshare": 0, "set-uid root": 1, "key": 1, "netlink": 1}},
+		{1 << event.AddedFileRights, map[string]int{"unshare": 1, "set-uid root": 0, "key": 1, "netlink": 1}},
+		{1 << event.AddedKeys, map[string]int{"unshare": 1, "set-uid root": 1, "key": 0, "netlink": 1}},
+		{event.AllAdditions, map[string]int{"unshare": 0, "set-uid root": 0, "key": 0, "netlink": 1}},
 	} {
 		generation := uint32(number + 1)
 		if err := k.enforcer.Replace(scope.Workload, generation, known); err != nil {
@@ -306,7 +307,7 @@ func TestAdditionsAreAudited(t *testing.T) {
 				t.Errorf("without %v: %s: error number %d, want %d", tc.lacks.Names(), name, code, want)
 			}
 		}
-		sensortest.Until(t, "all three", func() bool { return len(w.events.Of(event.Access)) >= before+len(tc.codes) })
+		sensortest.Until(t, "all four", func() bool { return len(w.events.Of(event.Access)) >= before+len(tc.codes) })
 		audited := 0
 		for _, ev := range w.events.Of(event.Access)[before:] {
 			if ev.Verdict == event.Audit {

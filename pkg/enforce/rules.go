@@ -127,6 +127,8 @@ func (e *Enforcer) sees(op event.Operation) bool {
 		}
 	case event.OpIOUring, event.OpUserfault:
 		hook = "inode_init_security_anon"
+	case event.OpKeyctl:
+		hook = "key_alloc"
 	}
 	return e.covered.Has(op.Dimension()) && slices.ContainsFunc(e.links, func(l attached) bool { return strings.HasSuffix(l.program, hook) })
 }

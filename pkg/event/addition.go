@@ -14,6 +14,7 @@ type Addition uint8
 const (
 	AddedNamespaces Addition = iota // OpNamespace
 	AddedFileRights                 // operations that GivesRights
+	AddedKeys                       // OpKeyctl
 	AdditionCount
 )
 

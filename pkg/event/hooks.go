@@ -74,6 +74,8 @@ func (o Operation) privilegeHooks() []string {
 		return []string{"task_fix_setgid"}
 	case OpSignal:
 		return []string{"task_kill"}
+	case OpKeyctl:
+		return []string{"key_alloc", "key_permission"}
 	}
 	return nil
 }

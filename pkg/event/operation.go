@@ -42,6 +42,7 @@ const (
 	OpSetuid               // Value: the new real user id
 	OpSetgid               // Value: the new real group id
 	OpSignal               // Value: the signal, sent to a process of another workload
+	OpKeyctl               // add_key(2), request_key(2) or keyctl(2): a key or keyring of a user's was made, looked for or used
 	OpNamespace            // Value: the number of the kind's bit among CLONE_NEW*, 0 if that is not known; with NamespaceEntered
 	OpSyscall              // Value: a syscalls.Call, which is learnt and never held
 	OpAccept               // a TCP connection was taken, from Address, on Port of ours

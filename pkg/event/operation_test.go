@@ -44,14 +44,14 @@ func TestOperations(t *testing.T) {
 	if AllDimensions.Has(DimCount) {
 		t.Error("too many dimensions")
 	}
-	for _, wrong := range []string{"", "unspecified", "Exec", "unknown(31)"} {
+	for _, wrong := range []string{"", "unspecified", "Exec", "unknown(40)"} {
 		if _, err := ParseOperation(wrong); err == nil {
 			t.Errorf("operation %q is read", wrong)
 		}
 	}
 	for op, want := range map[Operation]Dimension{
 		OpExec: DimExec, OpLibrary: DimLibrary, OpRead: DimFile, OpMount: DimFile, OpUnixConnect: DimUnix, OpUnixBind: DimUnix,
-		OpConnect: DimNetwork, OpSend: DimNetwork, OpSocket: DimPrivilege, OpSignal: DimPrivilege, OpSyscall: DimSyscalls, OpAccept: DimNetwork, OpDup: DimNetwork,
+		OpConnect: DimNetwork, OpSend: DimNetwork, OpSocket: DimPrivilege, OpSignal: DimPrivilege, OpKeyctl: DimPrivilege, OpSyscall: DimSyscalls, OpAccept: DimNetwork, OpDup: DimNetwork,
 		OpNamespace: DimPrivilege, OpExecAsRoot: DimPrivilege, OpExecWithCapabilities: DimPrivilege,
 	} {
 		if op.Dimension() != want {

@@ -44,6 +44,8 @@ func siblings(call string) []string {
 		return []string{"setregid", "setresgid"}
 	case "kill":
 		return []string{"tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal"}
+	case "keyctl":
+		return []string{"add_key", "request_key"}
 	}
 	return nil
 }

@@ -172,7 +172,7 @@ var operationTypes = [...]string{
 	event.OpBind: "bind", event.OpListen: "listen", event.OpSend: "sendto", event.OpSocket: "socket",
 	event.OpCapability: "capable", event.OpPtrace: "ptrace", event.OpUserns: "unshare", event.OpModule: "finit_module",
 	event.OpBPF: "bpf", event.OpPerf: "perf_event_open", event.OpIOUring: "io_uring_setup", event.OpUserfault: "userfaultfd",
-	event.OpSetuid: "setuid", event.OpSetgid: "setgid", event.OpSignal: "kill", event.OpSyscall: "syscall",
+	event.OpSetuid: "setuid", event.OpSetgid: "setgid", event.OpSignal: "kill", event.OpKeyctl: "keyctl", event.OpSyscall: "syscall",
 	event.OpAccept: "accept4", event.OpDup: "dup", event.OpNamespace: "unshare",
 	// Beside an execution, and not one more.
 	event.OpExecAsRoot: "exec_as_root", event.OpExecAsUser: "exec_as_user", event.OpExecAsGroup: "exec_as_group",

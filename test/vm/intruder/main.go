@@ -82,6 +82,7 @@ func deeds() map[string]deed {
 		"bpfmap":      {none, func(int, []string) error { return makeMap() }},
 		"io_uring":    {none, func(int, []string) error { return makeRing() }},
 		"userfaultfd": {none, func(int, []string) error { return call(unix.SYS_USERFAULTFD, 0, 0, 0) }},
+		"key":         {none, func(_ int, args []string) error { return addKey(args[0]) }},
 		"standstill":  {none, func(_ int, args []string) error { return standStill(args[0]) }},
 		"unlink":      {none, func(_ int, args []string) error { return unix.Unlink(args[0]) }},
 		"rename":      {none, func(_ int, args []string) error { return unix.Rename(args[0], args[0]+".old") }},
@@ -261,6 +262,12 @@ func makeMap() error {
 func makeRing() error {
 	var params [120]byte
 	return call(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&params)), 0)
+}
+
+// addKey puts a key into the keyring of this process.
+func addKey(name string) error {
+	_, err := unix.AddKey("user", name, []byte("x"), unix.KEY_SPEC_PROCESS_KEYRING)
+	return err
 }
 
 func call(number, a, b, c uintptr) error {
