@@ -9,15 +9,14 @@
  */
 
 /* Bits of the variable "rules", beside those of operations: some rule denies something by a path. */
-#define RULES_DENY_PATHS (1U << OP_UNSPEC)
-
-_Static_assert(OP_MAX <= 32, "operations have a bit each, and that of none is one more");
+#define RULES_DENY_PATHS (1ULL << OP_UNSPEC)
 
 /*
  * What is done to a file and not to its name. The same counts of a directory, whose name begins like those of the files
  * in it; and whether below it anything is denied.
  */
 #define USE(op) (1U << (op))
+_Static_assert(OP_ABOVE < 32, "uses have a bit each");
 #define USES_OF_FILE (USE(OP_EXEC) | USE(OP_LIBRARY) | USE(OP_READ) | USE(OP_WRITE) | USE(OP_ATTRIBUTES) | USE(OP_UNIX_CONNECT))
 #define USES_OF_DIRECTORY (USES_OF_FILE | USE(OP_ABOVE))
 
@@ -145,7 +144,7 @@ __noinline int judge_use(__u32 number, __u32 op, __u32 why)
 
 	if (!p || p->answer.rule || (why != ACCESS_OTHER_NAME && !(p->uses & USE(op & 31))))
 		return 0;
-	if (!rules_ask(op & 31) || !ask_rules_path(number, p->mount ? NAME : OWN, op))
+	if (!rules_ask(op & 63) || !ask_rules_path(number, p->mount ? NAME : OWN, op))
 		return 0;
 	first = p->asked.denials[0];
 	second = p->asked.denials[1];

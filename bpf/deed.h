@@ -50,9 +50,9 @@ static __always_inline void look_at_baseline(struct place *p)
 
 	if (!is_compared(p))
 		return;
-	if (p->op < OP_CONNECT)
+	if (is_on_path(p->op))
 		begin_key(p);	/* rules were asked by it */
-	known = p->exact || (!p->nameless && (p->op < OP_CONNECT ? find_path_pattern(p) : find_fact_pattern(p)));
+	known = p->exact || (!p->nameless && (is_on_path(p->op) ? find_path_pattern(p) : find_fact_pattern(p)));
 	p->deed.properties |= property(known ? TRAIT_IN_BASELINE : TRAIT_OUTSIDE_BASELINE);
 }
 

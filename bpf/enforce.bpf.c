@@ -184,6 +184,8 @@ int BPF_PROG(signal_sched_process_exec, struct task_struct *task, int old_pid, s
 #include "enforce_file.h"
 #include "enforce_network.h"
 #include "enforce_privilege.h"
+#include "enforce_namespace.h"
+#include "enforce_rights.h"
 #include "enforce_syscall.h"
 #include "enforce_accept.h"
 #include "enforce_dup.h"

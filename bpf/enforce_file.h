@@ -54,7 +54,7 @@ static __always_inline __u64 known_tag(struct workload *w, struct vfsmount *mnt)
 {
 	__u64 x = mix(known_secret ^ ((__u64)w->id << 32 | w->generation));
 
-	return mix((mix(x ^ (__u64)mnt ^ (w->flags & (WORKLOAD_CONTAINER | WORKLOAD_PROTECTED))) ^ rules >> 32) + path_epoch) & ~(__u64)KNOWN_MASK;
+	return mix((mix(x ^ (__u64)mnt ^ (w->flags & (WORKLOAD_CONTAINER | WORKLOAD_PROTECTED))) ^ rules >> RULE_OPERATIONS) + path_epoch) & ~(__u64)KNOWN_MASK;
 }
 
 static __always_inline bool is_known(struct known *known, struct workload *w, __u64 tag, __u64 uses)
@@ -116,6 +116,12 @@ static __always_inline void name_nameless(struct place *p, struct dentry *dentry
 	p->access.path_len = sizeof(unlinked) - 1;
 }
 
+/* Whether an operation on a path lets the file's content run, which no other name than its own stands for. */
+static __always_inline bool is_code(enum operation op)
+{
+	return op == OP_LIBRARY || gives_rights(op);
+}
+
 /* Writes the path of place->dentry. */
 static __always_inline void write_path(struct place *p)
 {
@@ -127,9 +133,9 @@ static __always_inline void write_path(struct place *p)
 	p->access.path_facts = facts;
 	if (facts & PATH_TRUNCATED)
 		count_incomplete(facts);
-	else if (facts && p->op != OP_LIBRARY)
+	else if (facts && !is_code(p->op))
 		name_nameless(p, dentry, p->mnt);
-	p->nameless = p->op == OP_LIBRARY ? facts : facts & PATH_TRUNCATED;
+	p->nameless = is_code(p->op) ? facts : facts & PATH_TRUNCATED;
 	if (!inode)
 		return;
 	p->inode = BPF_CORE_READ(inode, i_ino);

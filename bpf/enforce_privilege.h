@@ -3,20 +3,15 @@
 
 /* What a process does with its privileges, and to other processes and the kernel. */
 
-#define CAP_OPT_NOAUDIT 2	/* include/linux/security.h: a look, not a use */
 #define PTRACE_MODE_ATTACH 2	/* include/linux/ptrace.h */
 #define PTRACE_MODE_REALCREDS 0x10
 #define CLONE_INTO_CGROUP 0x200000000ULL	/* include/uapi/linux/sched.h */
 
-/* Called last, after the capability was found to be there. */
-static __always_inline int on_capable(__u8 hook, int cap, unsigned int opts)
+/* As check_number; not 0: it is denied. Global, as in deed.h. */
+__noinline int check_use(__u32 hook, __u32 op, __u32 value)
 {
-	if (opts & CAP_OPT_NOAUDIT)
-		return 0;	/* allow: nothing depends on it */
-	return check_number(hook, OP_CAPABILITY, cap);
+	return check_number(hook, op, value);
 }
-
-ENFORCE(capable, ARGS(cap, opts), const struct cred *cred, struct user_namespace *ns, int cap, unsigned int opts)
 
 /* 0, or PTRACE_KEY_OTHER if the task is in another workload than the current one. */
 static __always_inline __u32 stranger(struct task_struct *task)
@@ -258,18 +253,47 @@ static __always_inline int on_inode_init_security_anon(__u8 hook, const struct q
 
 ENFORCE(inode_init_security_anon, name, struct inode *inode, const struct qstr *name)
 
+#define KEY_FLAG_IN_QUOTA 2	/* include/linux/key.h: the number of a bit */
+
+/*
+ * Keys and keyrings of the kernel's that users have: made by add_key(2), request_key(2) and keyctl(2), and looked for, read and
+ * changed by these. Those that the kernel has for itself, as of who may sign modules and files, count in no user's
+ * quota; it looks for them on behalf of everybody.
+ */
+static __always_inline int check_key(__u8 hook, struct key *key)
+{
+	if (!(BPF_CORE_READ(key, flags) & 1UL << KEY_FLAG_IN_QUOTA))
+		return 0;	/* allow: the kernel's own */
+	return check_number(hook, OP_KEYCTL, 0);
+}
+
+static __always_inline int on_key_alloc(__u8 hook, struct key *key)
+{
+	return check_key(hook, key);
+}
+
+/*
+ * The argument is the address of a key, and whether it is possessed in the lowest bit. The kernel gives it a type that
+ * it says nothing of: no program may load it, so that it is read from where the arguments are.
+ */
+static __always_inline int on_key_permission(__u8 hook, void *arguments)
+{
+	__u64 reference = 0;
+
+	if (bpf_probe_read_kernel(&reference, sizeof(reference), arguments))
+		count_lost(FAULT_READ);
+	return check_key(hook, (struct key *)(reference & ~1ULL));
+}
+
+ENFORCE(key_alloc, key, struct key *key)
+ENFORCE(key_permission, ctx, void *reference)
+
 /* Which users or groups a process is: its own, whose rights it has, and with whose it uses files. */
 struct ids {
 	__u32 real;
 	__u32 effective;
 	__u32 of_files;
 };
-
-/* As check_number. Global, as in deed.h. */
-__noinline int check_id(__u32 hook, __u32 op, __u32 id)
-{
-	return check_number(hook, op, id);
-}
 
 /* Asks about each that a process becomes, once: mostly it becomes one in all three ways. */
 static __always_inline int check_ids(__u8 hook, enum operation op, const struct ids *new, const struct ids *old)
@@ -279,8 +303,8 @@ static __always_inline int check_ids(__u8 hook, enum operation op, const struct 
 	bool of_files = new->of_files != old->of_files && new->of_files != new->effective && !(real && new->of_files == new->real);
 	int err = -EPERM;
 
-	if ((real && check_id(hook, op, new->real)) || (effective && check_id(hook, op, new->effective)) ||
-	    (of_files && check_id(hook, op, new->of_files))) {
+	if ((real && check_use(hook, op, new->real)) || (effective && check_use(hook, op, new->effective)) ||
+	    (of_files && check_use(hook, op, new->of_files))) {
 		barrier_var(err);	/* as in result() */
 		return err;
 	}

@@ -8,8 +8,6 @@
  */
 
 #define SYSCALLS 512		/* more than any architecture has; a multiple of 64 */
-#define TS_COMPAT 2		/* arch/x86/include/asm/thread_info.h */
-#define TIF_32BIT (1 << 22)	/* arch/arm64/include/asm/thread_info.h */
 
 /*
  * What was told of a generation: native calls, then those of 32-bit programs. Bits are set without a lock;
@@ -40,16 +38,6 @@ static __always_inline struct syscalls_seen *seen_of(struct workload *w)
 	if (bpf_map_update_elem(&syscalls_seen, &w->id, &nothing, BPF_ANY))
 		count_lost(FAULT_MAP_FULL);
 	return bpf_map_lookup_elem(&syscalls_seen, &w->id);
-}
-
-/* Whether the current task is a 32-bit program, which has other numbers. */
-static __always_inline bool is_compat(void)
-{
-	struct task_struct *task = (void *)bpf_get_current_task();
-
-	if (bpf_core_field_exists(task->thread_info.status))
-		return BPF_CORE_READ(task, thread_info.status) & TS_COMPAT;
-	return BPF_CORE_READ(task, thread_info.flags) & TIF_32BIT;
 }
 
 /*

@@ -69,6 +69,8 @@ struct user_pt_regs {
 };
 struct pt_regs {
 	struct user_pt_regs user_regs;
+	__u64 orig_x0;
+	__s32 syscallno;	/* of the kernel alone */
 };
 #endif
 
@@ -123,8 +125,18 @@ struct cgroup {
 	struct cgroup_root *root;
 };
 
+struct proc_ns_operations {
+	int type;		/* CLONE_NEW* */
+};
+
 struct ns_common {
+	const struct proc_ns_operations *ops;
 	unsigned int inum;	/* also the inode's number, by which it is opened */
+};
+
+/* Linux 6.18; then struct proc_ns_operations has none. */
+struct ns_common___typed {
+	__u32 ns_type;
 };
 
 struct uts_namespace {
@@ -147,7 +159,20 @@ struct cgroup_namespace {
 	struct ns_common ns;
 };
 
+struct uid_gid_extent {
+	__u32 first;
+	__u32 lower_first;
+	__u32 count;
+};
+
+struct uid_gid_map {
+	__u32 nr_extents;
+	struct uid_gid_extent extent[5];
+	struct uid_gid_extent *forward;		/* in place of the above if there are more, sorted by first */
+};
+
 struct user_namespace {
+	struct uid_gid_map uid_map;
 	struct ns_common ns;
 };
 
@@ -205,6 +230,7 @@ struct inode {
 	struct super_block *i_sb;
 	struct timespec64 i_ctime;
 	struct timespec64 i_mtime;
+	void *i_private;	/* of a namespace's file: struct ns_common */
 };
 
 /* 13bc24457850 ("fs: rename i_ctime field to __i_ctime", 6.6) */
@@ -296,7 +322,12 @@ struct fdtable {
 	unsigned long *close_on_exec;	/* a bit for each descriptor */
 };
 
+typedef struct {
+	int counter;
+} atomic_t;
+
 struct files_struct {
+	atomic_t count;		/* tasks that share it, and who looks at it from elsewhere */
 	struct fdtable *fdt;
 };
 
@@ -425,8 +456,13 @@ struct cred {
 	kgid_t egid;
 	kuid_t fsuid;
 	kgid_t fsgid;
+	unsigned int securebits;
 	struct user_namespace *user_ns;
 	struct capability_set cap_inheritable;	/* permitted and effective stand behind it */
+};
+
+struct key {
+	unsigned long flags;
 };
 
 struct tty_driver {
@@ -438,10 +474,6 @@ struct tty_struct {
 	struct tty_driver *driver;
 	int index;
 };
-
-typedef struct {
-	int counter;
-} atomic_t;
 
 struct signal_struct {
 	atomic_t live;
@@ -455,8 +487,14 @@ struct thread_info {
 	__u32 status;
 };
 
+/* Its size is that of a task's stack in the kernel. */
+union thread_union {
+	unsigned long stack[1];
+};
+
 struct task_struct {
 	struct thread_info thread_info;
+	void *stack;
 	unsigned int flags;
 	unsigned int personality;
 	int pid;
@@ -493,6 +531,7 @@ enum kernel_read_file_id {
 };
 
 enum bpf_func_id {
+	BPF_FUNC_task_pt_regs = 175,
 	BPF_FUNC_get_func_arg = 183,
 };
 
@@ -502,6 +541,8 @@ enum kernel_load_data_id {
 
 struct linux_binprm {
 	struct file *file;
+	struct cred *cred;	/* of the new image */
+	unsigned int per_clear;	/* not 0: its file gives rights */
 	const char *filename;
 	const char *interp;
 };

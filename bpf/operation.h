@@ -39,11 +39,18 @@ enum operation {
 	OP_SETUID = 26,
 	OP_SETGID = 27,
 	OP_SIGNAL = 28,
+	OP_KEYCTL = 29,
+	OP_NAMESPACE = 30,	/* value: NAMESPACE_* */
 	/* learnt only */
-	OP_SYSCALL = 29,	/* value: whether of a 32-bit program << 16 | number */
+	OP_SYSCALL = 31,	/* value: whether of a 32-bit program << 16 | number */
 	/* told for rules only: the client's address, and the server's port */
-	OP_ACCEPT = 30,
-	OP_DUP = 31,		/* the address and port of the other end */
+	OP_ACCEPT = 32,
+	OP_DUP = 33,		/* the address and port of the other end */
+	/* on the path of a file that is executed, which gives rights; privileges, too */
+	OP_EXEC_AS_ROOT = 34,
+	OP_EXEC_AS_USER = 35,
+	OP_EXEC_AS_GROUP = 36,
+	OP_EXEC_WITH_CAPABILITIES = 37,
 	OP_MAX,
 	/* only in the tables of rules, alias.h, where system calls are not */
 	OP_ABOVE = OP_SYSCALL,
@@ -61,6 +68,18 @@ enum dimension {
 	DIM_MAX,
 };
 
+/* Whether an operation is the execution of a file that gives rights. */
+static __always_inline bool gives_rights(enum operation op)
+{
+	return op >= OP_EXEC_AS_ROOT;
+}
+
+/* Whether it is on a path. */
+static __always_inline bool is_on_path(enum operation op)
+{
+	return op < OP_CONNECT || gives_rights(op);
+}
+
 static __always_inline __u32 dimension_bit(enum operation op)
 {
 	if (op == OP_EXEC)
@@ -73,11 +92,28 @@ static __always_inline __u32 dimension_bit(enum operation op)
 		return 1 << DIM_UNIX;
 	if (op < OP_SOCKET)
 		return 1 << DIM_NETWORK;
-	if (op < OP_SYSCALL)
+	if (op < OP_SYSCALL || gives_rights(op))
 		return 1 << DIM_PRIVILEGE;
 	if (op >= OP_ACCEPT)
 		return 1 << DIM_NETWORK;
 	return 1 << DIM_SYSCALLS;
+}
+
+/*
+ * Operations that baselines of earlier versions lack: they are audited there. Bits of workload.softened, behind those of
+ * dimensions. pkg/event repeats them.
+ */
+#define ADDED_NAMESPACES (1 << 16)
+#define ADDED_FILE_RIGHTS (1 << 17)
+#define ADDED_KEYS (1 << 18)
+
+static __always_inline __u32 added_bit(enum operation op)
+{
+	if (op == OP_NAMESPACE)
+		return ADDED_NAMESPACES;
+	if (op == OP_KEYCTL)
+		return ADDED_KEYS;
+	return gives_rights(op) ? ADDED_FILE_RIGHTS : 0;
 }
 
 /* How a descriptor is made of another one. */
@@ -90,6 +126,9 @@ enum dup_call {
 #define PTRACE_KEY_READ 1
 #define PTRACE_KEY_ATTACH 2
 #define PTRACE_KEY_OTHER (1 << 8)	/* the other process is in another workload */
+
+/* Of a namespace: which of the bits CLONE_NEW* its kind is; 0: that is not known. */
+#define NAMESPACE_ENTERED (1 << 8)	/* and not made */
 
 /* Sent up to .path, then path_len and said_len bytes of it. */
 struct access_event {

@@ -195,7 +195,7 @@ struct place {
 	__u64 who;		/* pid_tgid */
 	struct subject subject;
 	enum operation op;
-	__u32 dimension;	/* its bit */
+	__u32 softening;	/* which bits of workload.softened are about it */
 	__u32 number;		/* the key of this place */
 	__u32 detail;		/* as of struct access_event */
 	const char *said;	/* likewise, in the kernel's memory; NULL: nothing, or the path that is being opened */
@@ -298,7 +298,7 @@ static __always_inline bool is_deniable(struct subject *s, enum operation op)
 
 	if (bpf_ktime_get_ns() < paused_until || is_runtime(s))
 		return false;
-	if (w->mode == MODE_ENFORCE && w->held & ~w->softened & dimension_bit(op))
+	if (w->mode == MODE_ENFORCE && w->held & dimension_bit(op) && !(w->softened & (dimension_bit(op) | added_bit(op))))
 		return true;
 	return w->flags & WORKLOAD_PROTECTED && rules_deny & 1ULL << op;
 }
@@ -316,7 +316,7 @@ static __always_inline struct place *begin_question(struct subject *s, enum oper
 	p->task = (void *)bpf_get_current_task();
 	p->subject = *s;
 	p->op = op;
-	p->dimension = dimension_bit(op);
+	p->softening = dimension_bit(op) | added_bit(op);
 	p->hook = hook;
 	p->held = is_held(s, op);
 	p->nameless = 0;
@@ -417,7 +417,7 @@ __noinline int is_starting(void)
 /* Whether this is still the work of who starts the workload, and not the workload's. What is executed then is its own. */
 static __always_inline bool is_set_up(struct place *p)
 {
-	return p->op != OP_EXEC && (is_runtime(&p->subject) || is_starting());
+	return p->op != OP_EXEC && !gives_rights(p->op) && (is_runtime(&p->subject) || is_starting());
 }
 
 /* The only place that knows allow and deny. */
@@ -440,7 +440,7 @@ static __always_inline void decide_unknown(struct place *p, void *entries, void 
 		return;
 	}
 	a->verdict = VERDICT_AUDIT;	/* allow: auditing, or paused, or not all is known */
-	if (w->mode == MODE_ENFORCE && !(w->softened & p->dimension) && bpf_ktime_get_ns() >= paused_until)
+	if (w->mode == MODE_ENFORCE && !(w->softened & p->softening) && bpf_ktime_get_ns() >= paused_until)
 		a->verdict = VERDICT_DENY;
 	if (tally && a->verdict == VERDICT_DENY)
 		tally->denied++;
@@ -780,7 +780,7 @@ static __always_inline bool recall_wish(struct place *p, struct entry *entry)
 static __always_inline bool is_ruled(struct place *p, __u64 asking)
 {
 	p->answer = (struct answer){};
-	p->asked = (struct asked){ .generation = asking >> 32 };
+	p->asked = (struct asked){ .generation = asking >> RULE_OPERATIONS };
 	return asking & rule_bit(p->op) && p->subject.workload.id;
 }
 

@@ -44,6 +44,19 @@ static __always_inline __u32 terminal_of(struct signal_struct *signal)
 	return (minor & 0xff) | major << 8 | (minor & ~0xffU) << 12;	/* new_encode_dev() */
 }
 
+#define TS_COMPAT 2		/* arch/x86/include/asm/thread_info.h */
+#define TIF_32BIT (1 << 22)	/* arch/arm64/include/asm/thread_info.h */
+
+/* Whether the current task is in a system call of a 32-bit program, which has other numbers. */
+static __always_inline bool is_compat(void)
+{
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	if (bpf_core_field_exists(task->thread_info.status))
+		return BPF_CORE_READ(task, thread_info.status) & TS_COMPAT;
+	return BPF_CORE_READ(task, thread_info.flags) & TIF_32BIT;
+}
+
 /* As they stand in struct cred, one behind the other. */
 struct capabilities {
 	__u64 inheritable;	/* a bit for each, see capabilities(7) */
@@ -51,11 +64,14 @@ struct capabilities {
 	__u64 effective;
 };
 
+static __always_inline void capabilities_of(struct capabilities *c, const struct cred *cred)
+{
+	bpf_probe_read_kernel(c, sizeof(*c), (void *)cred + bpf_core_field_offset(struct cred, cap_inheritable));
+}
+
 static __always_inline void read_capabilities(struct capabilities *c, struct task_struct *task)
 {
-	const struct cred *cred = BPF_CORE_READ(task, cred);
-
-	bpf_probe_read_kernel(c, sizeof(*c), (void *)cred + bpf_core_field_offset(struct cred, cap_inheritable));
+	capabilities_of(c, BPF_CORE_READ(task, cred));
 }
 
 #define DESCENT 16		/* generations that are looked at */

@@ -79,15 +79,19 @@ struct name_key {
 	char text[NAME_ASKED];	/* NUL padded */
 };
 
-/* Generation << 32 | 1 << enum operation, for those that any rule asks about. Written by the agent. */
+#define RULE_OPERATIONS 40	/* bits of what follows that are of operations */
+
+/* Generation << RULE_OPERATIONS | 1 << enum operation, for those that any rule asks about. Written by the agent. */
 volatile __u64 rules;
 
 /* 1 << enum operation, for those that any rule denies, these or the ones before. Written by the agent. */
 volatile __u64 rules_deny;
 
-static __always_inline __u32 rule_bit(enum operation op)
+_Static_assert(OP_MAX <= RULE_OPERATIONS, "operations have a bit each, and that of none is one more");
+
+static __always_inline __u64 rule_bit(enum operation op)
 {
-	return 1U << op;
+	return 1ULL << op;
 }
 
 static __always_inline bool rules_ask(enum operation op)

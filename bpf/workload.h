@@ -24,7 +24,7 @@ struct workload {
 	__u32 generation;	/* of the policy; part of every policy key */
 	__u32 flags;		/* WORKLOAD_* */
 	__u32 held;		/* 1 << enum dimension: what the mode is about */
-	__u32 softened;		/* the same: enforced as audit, because something is not known */
+	__u32 softened;		/* the same, and ADDED_*: enforced as audit, because something is not known */
 };
 
 /* Inherited from the parent cgroup in the kernel: user space has not seen it yet. */

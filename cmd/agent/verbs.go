@@ -240,6 +240,9 @@ func printWorkloads(w io.Writer, s agent.Status) error {
 		if len(m.Softened) > 0 {
 			notes = append(notes, fmt.Sprintf("%s: audited only, not enforced: %s", name, strings.Join(m.Softened, ", ")))
 		}
+		if len(m.Lacking) > 0 {
+			notes = append(notes, fmt.Sprintf("%s: audited only, since an earlier version learnt the baseline without them: %s (let it learn a run, or promote it with --force)", name, strings.Join(m.Lacking, ", ")))
+		}
 		if m.Readiness != "" {
 			notes = append(notes, fmt.Sprintf("%s: denied something lately; whether it is ready: %s", name, cli.Printable(m.Readiness)))
 		}

@@ -66,7 +66,7 @@ func (r *registry) checkAll(k *kin) error {
 // its budget, is audited instead of enforced.
 func (r *registry) state(m *member) sensor.WorkloadState {
 	s := sensor.State(m.id, m.subject.Mode, m.generation, m.profile.Held()&r.reach(m.subject.Mode))
-	s.Softened = uint32(m.softened())
+	s.Softened = uint32(m.softened()) | uint32(m.profile.Lacks())<<sensor.AddedShift
 	if m.subject.Kind == string(workload.Container) {
 		s.Flags |= sensor.Container
 	}

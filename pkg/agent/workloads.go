@@ -26,6 +26,8 @@ type WorkloadStatus struct {
 	// nothing is held to.
 	Held     []string `json:"held"`
 	Softened []string `json:"softened,omitempty"`
+	// Lacking are the operations that the baseline was learnt without, by an earlier version: they are audited too.
+	Lacking  []string `json:"lacking,omitempty"`
 	Unfit    []string `json:"unfit,omitempty"`
 	Blind    []string `json:"blind,omitempty"`
 	Recorded []string `json:"recorded,omitempty"`
@@ -53,7 +55,7 @@ func (r *registry) List() []WorkloadStatus {
 			Mode: m.subject.Mode.String(), Cgroups: len(m.cgroups), Executables: m.profile.Count(event.DimExec),
 			Entries: m.profile.Len(), Held: names(m.profile.Held() & r.reach(m.subject.Mode) & event.AllDimensions), Softened: names(m.softened()),
 			Blind: names(m.profile.Held() &^ r.reach(m.subject.Mode)), Recorded: names(m.profile.Held() & r.covered() &^ event.AllDimensions), Budget: m.budget.left(r.Now(), r.Budget),
-			Runs: m.profile.Runs(), Protected: r.isProtected(m), Unfit: names(m.unfit),
+			Runs: m.profile.Runs(), Protected: r.isProtected(m), Unfit: names(m.unfit), Lacking: m.profile.Lacks().Names(),
 			Readiness: m.readinessText(r.Now()),
 		}
 		if m.isCommon() {

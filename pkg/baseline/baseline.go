@@ -60,6 +60,9 @@ type Profile struct {
 
 	full        event.Dimensions // in which something found no room, or no name
 	steppedDown event.Dimensions // which are audited although the mode is enforce
+
+	lacks event.Additions // that were not there yet when it was learnt
+	whole bool            // they were, from the begin of this run on
 }
 
 // NoteFile takes note of when an executable's file was changed last, as its node's file system says, and
@@ -109,6 +112,9 @@ func (p *Profile) Hold(dims event.Dimensions) error {
 	if !p.learning() {
 		return fmt.Errorf("change dimensions of baseline of %q: it is promoted or frozen: demote it first", p.workload)
 	}
+	if !p.held.Has(event.DimPrivilege) {
+		p.lacks = 0 // none of it was learnt earlier
+	}
 	p.held = dims
 	for k := range p.entries.all() {
 		if !dims.Has(k.Op.Dimension()) {
@@ -132,7 +138,8 @@ func (p *Profile) Observe(ev *event.Event, at time.Time) Outcome {
 		if a.SetUp || a.Op.OnlyTold() {
 			return Known // nobody learns it
 		}
-		k, named, cut = a.Key, !a.Partial && (a.Op != event.OpLibrary || !a.Unlinked && !a.Detached), a.Partial
+		code := a.Op == event.OpLibrary || a.Op.GivesRights()
+		k, named, cut = a.Key, !a.Partial && !(code && (a.Unlinked || a.Detached)), a.Partial
 	default:
 		return Known
 	}
@@ -223,10 +230,23 @@ func (p *Profile) Confirm(k event.Key) bool {
 
 func (p *Profile) learning() bool { return p.mode == event.Learn && !p.frozen }
 
-// BeginRun says that the workload was started.
+// BeginRun says that the workload was started. What it lacks it has after a run that was learnt as a whole.
 func (p *Profile) BeginRun() {
 	p.runs++
 	p.novelty = false
+	if p.whole {
+		p.lacks = 0
+	}
+	p.whole = p.learning()
+}
+
+// Lacks tells the operations that were not there yet when it was learnt. They are audited, and not enforced, until it has
+// learnt a run as a whole, or is promoted for a reason.
+func (p *Profile) Lacks() event.Additions {
+	if !p.held.Has(event.DimPrivilege) {
+		return 0
+	}
+	return p.lacks
 }
 
 // Freeze ends learning; the profile waits for its promotion.
@@ -256,14 +276,15 @@ func (p *Profile) Promote(mode event.Mode, reason string) error {
 	}
 	p.mode, p.steppedDown = mode, 0
 	if reason != "" {
-		p.force = reason
+		p.force, p.lacks = reason, 0
 	}
+	p.whole = false
 	return nil
 }
 
 // Demote goes back to learning, or lets the workload go.
 func (p *Profile) Demote(mode event.Mode) {
-	p.mode, p.force, p.frozen, p.steppedDown = mode, "", false, 0
+	p.mode, p.force, p.frozen, p.steppedDown, p.whole = mode, "", false, 0, false
 	if mode == event.Learn {
 		p.full = 0
 	}

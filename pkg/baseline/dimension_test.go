@@ -68,6 +68,7 @@ func TestObserveAccess(t *testing.T) {
 		"unmasked address":    {access(event.Key{Op: event.OpConnect, Address: netip.MustParsePrefix("10.1.2.3/8")}), Refused},
 		"not held":            {access(use(event.OpCapability, 21)), Known},
 		"no operation":        {access(event.Key{Path: "/x"}), Refused},
+		"rights":              {access(on(event.OpExecAsRoot, "/bin/su")), Known},
 		"known":               {access(on(event.OpRead, "/known")), Known},
 		"init's":              {with(on(event.OpMount, "/proc"), setUp), Known},
 		"other access":        {access(on(event.OpWrite, "/known")), Learned},
@@ -158,9 +159,13 @@ func everything() []event.Key {
 		to(event.OpBind, 132, "::ffff:1.2.3.4", 1), to(event.OpSend, udp, "", 0), to(event.OpListen, tcp, "::", 65535),
 		to(event.OpListen, tcp, "0.0.0.0/0", 80), use(event.OpCapability, 10), use(event.OpCapability, 200),
 		use(event.OpPtrace, event.PtraceAttach|event.PtraceOther), use(event.OpSetuid, 0), use(event.OpSocket, 1<<31),
+		use(event.OpNamespace, 0), use(event.OpNamespace, event.NamespaceEntered|28), on(event.OpExecAsGroup, "/opt/app/**"),
 	}
 	for o := event.OpRead; o <= event.OpMount; o++ {
 		keys = append(keys, on(o, "/srv/data"))
+	}
+	for o := event.OpExecAsRoot; o < event.OpCount; o++ {
+		keys = append(keys, on(o, "/usr/bin/x"))
 	}
 	for o := event.OpUserns; o < event.OpSyscall; o++ {
 		if !hasValue(o) {
@@ -214,6 +219,7 @@ func TestParseKeyErrors(t *testing.T) {
 		"", "/" + strings.Repeat("x", 255), "exec /bin/a", "library lib.so", "read", "read ", "connect tcp 10.0.0.1/32 port 1",
 		"connect tcp 10.0.0.1/8 port 1", "connect tcp any port 0", "connect tcp any", "connect tcp any  port 1",
 		"connect 6 any port any", "send tcp fe80::1%eth0 port 1", "capability 10", "capability CAP_NONE", "ptrace 6", "userns", "userns 1", "unspecified 0",
+		"namespace", "namespace net", "namespace new user net", "namespace 30", "exec_as_root", "exec_as_root sudo", "exec_as_root [tmpfs]",
 	} {
 		if k, err := ParseKey(text); err == nil {
 			t.Errorf("%q is read as %+v", text, k)
@@ -247,6 +253,7 @@ func TestSections(t *testing.T) {
 		binary("/usr/sbin/nginx"), on(event.OpWrite, "/var/log/a"), on(event.OpRead, "/var/log/a"), on(event.OpRead, "/etc/passwd"),
 		to(event.OpConnect, tcp, "10.0.0.1", 443), to(event.OpConnect, tcp, "2001:db8::", 0), to(event.OpBind, 132, "0.0.0.0", 80),
 		use(event.OpCapability, 10), use(event.OpSetuid, 33), use(event.OpUserns, 0), use(event.OpPtrace, event.PtraceRead),
+		on(event.OpExecAsRoot, "/usr/bin/sudo"), use(event.OpNamespace, 30), use(event.OpNamespace, 17|event.NamespaceEntered),
 	} {
 		p.Add(k, false, noon)
 	}
@@ -282,6 +289,12 @@ privilege:
   - use: userns
   - use: setuid
     value: 33
+  - use: namespace
+    value: new net
+  - use: namespace
+    value: enter mount
+  - use: exec_as_root
+    path: /usr/bin/sudo
 `
 	if _, got, _ := strings.Cut(string(p.Canonical()), "mode: learn\n"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
@@ -342,6 +355,11 @@ func TestSectionErrors(t *testing.T) {
 		"value of none":        {"privilege: [{use: userns, value: 0}]\n", "f:6: privilege: value: userns has none"},
 		"bad value":            {"privilege: [{use: capability, value: CAP_X}]\n", `f:6: privilege: value: unknown value "CAP_X"`},
 		"no ptrace value":      {"privilege: [{use: ptrace, value: 7}]\n", "f:6: privilege: value: 7 is no value of ptrace"},
+		"path of a number":     {"privilege: [{use: namespace, value: new net, path: /x}]\n", "f:6: privilege: path: namespace has none"},
+		"value of a path":      {"privilege: [{use: exec_as_root, path: /x, value: 0}]\n", "f:6: privilege: value: exec_as_root has none"},
+		"no path of rights":    {"privilege: [{use: exec_as_user}]\n", "f:6: privilege: no path"},
+		"relative path":        {"privilege: [{use: exec_as_user, path: x}]\n", `f:6: privilege: "x" is no absolute path`},
+		"no namespace":         {"privilege: [{use: namespace, value: net}]\n", `f:6: privilege: value: unknown value "net" of namespace`},
 		"use of others":        {"privilege: [{use: connect}]\n", `f:6: privilege: unknown operation "connect"`},
 		"long pattern":         {"file: [{path: /" + strings.Repeat("x", 240) + "/**, access: [read]}]\n", `f:6: file: "/xxx`},
 		"pattern of no path":   {"unix: [{path: '@a/**', access: [bind]}]\n", `f:6: unix: "@a/**" is no pattern`},

@@ -60,6 +60,11 @@ func TestExplain(t *testing.T) {
 			key: use(event.OpCapability, 21), nearest: []string{"capability CAP_NET_BIND_SERVICE: the same use, another value"},
 			add: "privilege:\n  - use: capability\n    value: CAP_SYS_ADMIN\n",
 		},
+		"set-uid": {
+			key: on(event.OpExecAsRoot, "/bin/sh"), nearest: []string{"/bin/sh: the same path, another access"},
+			add: "privilege:\n  - use: exec_as_root\n    path: /bin/sh\n",
+		},
+		"namespace":    {key: use(event.OpNamespace, 30), add: "privilege:\n  - use: namespace\n    value: new net\n"},
 		"nothing near": {key: use(event.OpUserns, 0), add: "privilege:\n  - use: userns\n"},
 		"root":         {key: use(event.OpSetuid, 0), nearest: []string{"setuid 33: the same use, another value"}, add: "privilege:\n  - use: setuid\n    value: 0\n"},
 	} {

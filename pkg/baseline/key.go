@@ -70,7 +70,7 @@ func checkPath(k event.Key) error {
 // hasValue says whether there is more than one thing that the operation can be on.
 func hasValue(o event.Operation) bool {
 	switch o {
-	case event.OpUserns, event.OpModule, event.OpPerf, event.OpIOUring, event.OpUserfault:
+	case event.OpUserns, event.OpModule, event.OpPerf, event.OpIOUring, event.OpUserfault, event.OpKeyctl:
 		return false
 	}
 	return o.OnNumber()

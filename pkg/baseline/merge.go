@@ -62,6 +62,7 @@ func (p *Profile) Merge(other *Profile) error {
 	}
 	p.settle()
 	p.full |= other.full
+	p.lacks |= other.lacks
 	p.runs += other.runs
 	p.novelty = slices.ContainsFunc(added, isHeld)
 	if other.lastNovelty.After(p.lastNovelty) {
@@ -82,6 +83,7 @@ func (p *Profile) Adopt(other *Profile) (left []event.Key) {
 	}
 	if p.learning() { // what it could not name is not in its keys
 		p.full |= other.full & p.held
+		p.lacks |= other.Lacks()
 	}
 	return left
 }

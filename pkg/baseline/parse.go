@@ -42,6 +42,7 @@ func Parse(file string, data []byte) (*Profile, error) {
 			r.section(p, d, section)
 		}
 	}
+	p.lacks = event.AllAdditions &^ learntWith(data)
 	r.observed(p, m["observed"])
 	p.force = r.text(m["forced"])
 	r.decode(m["frozen"], &p.frozen)

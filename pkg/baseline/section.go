@@ -146,7 +146,7 @@ func (r *reader) network(n *yaml.Node) listed {
 }
 
 func (r *reader) privilege(n *yaml.Node) listed {
-	m := r.mapping(n, "use", "value", "partial")
+	m := r.mapping(n, "use", "value", "path", "partial")
 	const d = event.DimPrivilege
 	r.required(d, n, m, "use")
 	e := listed{partial: r.partial(m)}
@@ -158,6 +158,10 @@ func (r *reader) privilege(n *yaml.Node) listed {
 	case r.err != nil:
 	case at != nil && !hasValue(k.Op):
 		r.fail(at, "%s: value: %s has none", d, k.Op)
+	case m["path"] != nil && !k.Op.OnPath():
+		r.fail(m["path"], "%s: path: %s has none", d, k.Op)
+	case k.Op.OnPath():
+		k.Path = r.required(d, n, m, "path")
 	case hasValue(k.Op):
 		text := r.required(d, n, m, "value")
 		var err error

@@ -63,6 +63,7 @@ type networkEntry struct {
 type privilegeEntry struct {
 	Use     string `yaml:"use"`
 	Value   any    `yaml:"value,omitempty"`
+	Path    string `yaml:"path,omitempty"`
 	Partial bool   `yaml:"partial,omitempty"`
 }
 
@@ -126,6 +127,7 @@ func (p *Profile) head() string {
 # Coverage: %s: runs %d, entries %d, of them partial (their process was running already) %d.
 # Something new was learnt last: %s.
 `, coverage, p.runs, p.entries.len(), partial, news)
+	text += p.additionsHead()
 	if p.held.Has(event.DimSyscalls) {
 		text += "# System calls are not enforced by Plumbline: plumbline-agent baseline seccomp makes a filter of them.\n"
 	}
@@ -205,7 +207,7 @@ func (s *sections) add(k event.Key, partial bool) {
 		}
 		*s.Network = append(*s.Network, e)
 	case event.DimPrivilege:
-		e := privilegeEntry{Use: k.Op.String(), Partial: partial}
+		e := privilegeEntry{Use: k.Op.String(), Path: k.Path, Partial: partial}
 		if hasValue(k.Op) {
 			e.Value = number(event.ValueName(k.Op, k.Value))
 		}

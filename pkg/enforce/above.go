@@ -12,7 +12,7 @@ import (
 const denyPaths = 1 << event.OpUnspecified
 
 // asking is the word that says what rules ask about. Who denies by paths has to see what changes names.
-func (w *wishes) asking() uint32 {
+func (w *wishes) asking() uint64 {
 	asking := w.ops
 	if w.byPath {
 		asking |= denyPaths | 1<<opAbove | 1<<event.OpRename | 1<<event.OpLink

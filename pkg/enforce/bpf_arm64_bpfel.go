@@ -139,40 +139,46 @@ const (
 type bpfOperation uint32
 
 const (
-	bpfOperationOP_UNSPEC       bpfOperation = 0
-	bpfOperationOP_EXEC         bpfOperation = 1
-	bpfOperationOP_LIBRARY      bpfOperation = 2
-	bpfOperationOP_READ         bpfOperation = 3
-	bpfOperationOP_WRITE        bpfOperation = 4
-	bpfOperationOP_CREATE       bpfOperation = 5
-	bpfOperationOP_DELETE       bpfOperation = 6
-	bpfOperationOP_RENAME       bpfOperation = 7
-	bpfOperationOP_LINK         bpfOperation = 8
-	bpfOperationOP_ATTRIBUTES   bpfOperation = 9
-	bpfOperationOP_MOUNT        bpfOperation = 10
-	bpfOperationOP_UNIX_CONNECT bpfOperation = 11
-	bpfOperationOP_UNIX_BIND    bpfOperation = 12
-	bpfOperationOP_CONNECT      bpfOperation = 13
-	bpfOperationOP_BIND         bpfOperation = 14
-	bpfOperationOP_LISTEN       bpfOperation = 15
-	bpfOperationOP_SEND         bpfOperation = 16
-	bpfOperationOP_SOCKET       bpfOperation = 17
-	bpfOperationOP_CAPABILITY   bpfOperation = 18
-	bpfOperationOP_PTRACE       bpfOperation = 19
-	bpfOperationOP_USERNS       bpfOperation = 20
-	bpfOperationOP_MODULE       bpfOperation = 21
-	bpfOperationOP_BPF          bpfOperation = 22
-	bpfOperationOP_PERF         bpfOperation = 23
-	bpfOperationOP_IO_URING     bpfOperation = 24
-	bpfOperationOP_USERFAULTFD  bpfOperation = 25
-	bpfOperationOP_SETUID       bpfOperation = 26
-	bpfOperationOP_SETGID       bpfOperation = 27
-	bpfOperationOP_SIGNAL       bpfOperation = 28
-	bpfOperationOP_SYSCALL      bpfOperation = 29
-	bpfOperationOP_ACCEPT       bpfOperation = 30
-	bpfOperationOP_DUP          bpfOperation = 31
-	bpfOperationOP_MAX          bpfOperation = 32
-	bpfOperationOP_ABOVE        bpfOperation = 29
+	bpfOperationOP_UNSPEC                 bpfOperation = 0
+	bpfOperationOP_EXEC                   bpfOperation = 1
+	bpfOperationOP_LIBRARY                bpfOperation = 2
+	bpfOperationOP_READ                   bpfOperation = 3
+	bpfOperationOP_WRITE                  bpfOperation = 4
+	bpfOperationOP_CREATE                 bpfOperation = 5
+	bpfOperationOP_DELETE                 bpfOperation = 6
+	bpfOperationOP_RENAME                 bpfOperation = 7
+	bpfOperationOP_LINK                   bpfOperation = 8
+	bpfOperationOP_ATTRIBUTES             bpfOperation = 9
+	bpfOperationOP_MOUNT                  bpfOperation = 10
+	bpfOperationOP_UNIX_CONNECT           bpfOperation = 11
+	bpfOperationOP_UNIX_BIND              bpfOperation = 12
+	bpfOperationOP_CONNECT                bpfOperation = 13
+	bpfOperationOP_BIND                   bpfOperation = 14
+	bpfOperationOP_LISTEN                 bpfOperation = 15
+	bpfOperationOP_SEND                   bpfOperation = 16
+	bpfOperationOP_SOCKET                 bpfOperation = 17
+	bpfOperationOP_CAPABILITY             bpfOperation = 18
+	bpfOperationOP_PTRACE                 bpfOperation = 19
+	bpfOperationOP_USERNS                 bpfOperation = 20
+	bpfOperationOP_MODULE                 bpfOperation = 21
+	bpfOperationOP_BPF                    bpfOperation = 22
+	bpfOperationOP_PERF                   bpfOperation = 23
+	bpfOperationOP_IO_URING               bpfOperation = 24
+	bpfOperationOP_USERFAULTFD            bpfOperation = 25
+	bpfOperationOP_SETUID                 bpfOperation = 26
+	bpfOperationOP_SETGID                 bpfOperation = 27
+	bpfOperationOP_SIGNAL                 bpfOperation = 28
+	bpfOperationOP_KEYCTL                 bpfOperation = 29
+	bpfOperationOP_NAMESPACE              bpfOperation = 30
+	bpfOperationOP_SYSCALL                bpfOperation = 31
+	bpfOperationOP_ACCEPT                 bpfOperation = 32
+	bpfOperationOP_DUP                    bpfOperation = 33
+	bpfOperationOP_EXEC_AS_ROOT           bpfOperation = 34
+	bpfOperationOP_EXEC_AS_USER           bpfOperation = 35
+	bpfOperationOP_EXEC_AS_GROUP          bpfOperation = 36
+	bpfOperationOP_EXEC_WITH_CAPABILITIES bpfOperation = 37
+	bpfOperationOP_MAX                    bpfOperation = 38
+	bpfOperationOP_ABOVE                  bpfOperation = 31
 )
 
 type bpfPathKey struct {
@@ -280,13 +286,17 @@ const (
 	bpfProgFmodBpfMap                = "fmod_bpf_map"
 	bpfProgFmodBpfProg               = "fmod_bpf_prog"
 	bpfProgFmodBprmCheckSecurity     = "fmod_bprm_check_security"
+	bpfProgFmodBprmCredsFromFile     = "fmod_bprm_creds_from_file"
 	bpfProgFmodCapable               = "fmod_capable"
+	bpfProgFmodClone                 = "fmod_clone"
 	bpfProgFmodFileMprotect          = "fmod_file_mprotect"
 	bpfProgFmodFileOpen              = "fmod_file_open"
 	bpfProgFmodFileSendSigiotask     = "fmod_file_send_sigiotask"
 	bpfProgFmodInodeInitSecurityAnon = "fmod_inode_init_security_anon"
 	bpfProgFmodKernelLoadData        = "fmod_kernel_load_data"
 	bpfProgFmodKernelReadFile        = "fmod_kernel_read_file"
+	bpfProgFmodKeyAlloc              = "fmod_key_alloc"
+	bpfProgFmodKeyPermission         = "fmod_key_permission"
 	bpfProgFmodMmapFile              = "fmod_mmap_file"
 	bpfProgFmodMoveMount             = "fmod_move_mount"
 	bpfProgFmodPathChmod             = "fmod_path_chmod"
@@ -323,7 +333,9 @@ const (
 	bpfProgLsmBpfMap                 = "lsm_bpf_map"
 	bpfProgLsmBpfProg                = "lsm_bpf_prog"
 	bpfProgLsmBprmCheckSecurity      = "lsm_bprm_check_security"
+	bpfProgLsmBprmCredsFromFile      = "lsm_bprm_creds_from_file"
 	bpfProgLsmCapable                = "lsm_capable"
+	bpfProgLsmClone                  = "lsm_clone"
 	bpfProgLsmFileMprotect           = "lsm_file_mprotect"
 	bpfProgLsmFileOpen               = "lsm_file_open"
 	bpfProgLsmFileSendSigiotask      = "lsm_file_send_sigiotask"
@@ -332,6 +344,8 @@ const (
 	bpfProgLsmInodeRename            = "lsm_inode_rename"
 	bpfProgLsmKernelLoadData         = "lsm_kernel_load_data"
 	bpfProgLsmKernelReadFile         = "lsm_kernel_read_file"
+	bpfProgLsmKeyAlloc               = "lsm_key_alloc"
+	bpfProgLsmKeyPermission          = "lsm_key_permission"
 	bpfProgLsmMmapFile               = "lsm_mmap_file"
 	bpfProgLsmMoveMount              = "lsm_move_mount"
 	bpfProgLsmPathChmod              = "lsm_path_chmod"
@@ -441,13 +455,17 @@ type bpfProgramSpecs struct {
 	FmodBpfMap                *ebpf.ProgramSpec `ebpf:"fmod_bpf_map"`
 	FmodBpfProg               *ebpf.ProgramSpec `ebpf:"fmod_bpf_prog"`
 	FmodBprmCheckSecurity     *ebpf.ProgramSpec `ebpf:"fmod_bprm_check_security"`
+	FmodBprmCredsFromFile     *ebpf.ProgramSpec `ebpf:"fmod_bprm_creds_from_file"`
 	FmodCapable               *ebpf.ProgramSpec `ebpf:"fmod_capable"`
+	FmodClone                 *ebpf.ProgramSpec `ebpf:"fmod_clone"`
 	FmodFileMprotect          *ebpf.ProgramSpec `ebpf:"fmod_file_mprotect"`
 	FmodFileOpen              *ebpf.ProgramSpec `ebpf:"fmod_file_open"`
 	FmodFileSendSigiotask     *ebpf.ProgramSpec `ebpf:"fmod_file_send_sigiotask"`
 	FmodInodeInitSecurityAnon *ebpf.ProgramSpec `ebpf:"fmod_inode_init_security_anon"`
 	FmodKernelLoadData        *ebpf.ProgramSpec `ebpf:"fmod_kernel_load_data"`
 	FmodKernelReadFile        *ebpf.ProgramSpec `ebpf:"fmod_kernel_read_file"`
+	FmodKeyAlloc              *ebpf.ProgramSpec `ebpf:"fmod_key_alloc"`
+	FmodKeyPermission         *ebpf.ProgramSpec `ebpf:"fmod_key_permission"`
 	FmodMmapFile              *ebpf.ProgramSpec `ebpf:"fmod_mmap_file"`
 	FmodMoveMount             *ebpf.ProgramSpec `ebpf:"fmod_move_mount"`
 	FmodPathChmod             *ebpf.ProgramSpec `ebpf:"fmod_path_chmod"`
@@ -484,7 +502,9 @@ type bpfProgramSpecs struct {
 	LsmBpfMap                 *ebpf.ProgramSpec `ebpf:"lsm_bpf_map"`
 	LsmBpfProg                *ebpf.ProgramSpec `ebpf:"lsm_bpf_prog"`
 	LsmBprmCheckSecurity      *ebpf.ProgramSpec `ebpf:"lsm_bprm_check_security"`
+	LsmBprmCredsFromFile      *ebpf.ProgramSpec `ebpf:"lsm_bprm_creds_from_file"`
 	LsmCapable                *ebpf.ProgramSpec `ebpf:"lsm_capable"`
+	LsmClone                  *ebpf.ProgramSpec `ebpf:"lsm_clone"`
 	LsmFileMprotect           *ebpf.ProgramSpec `ebpf:"lsm_file_mprotect"`
 	LsmFileOpen               *ebpf.ProgramSpec `ebpf:"lsm_file_open"`
 	LsmFileSendSigiotask      *ebpf.ProgramSpec `ebpf:"lsm_file_send_sigiotask"`
@@ -493,6 +513,8 @@ type bpfProgramSpecs struct {
 	LsmInodeRename            *ebpf.ProgramSpec `ebpf:"lsm_inode_rename"`
 	LsmKernelLoadData         *ebpf.ProgramSpec `ebpf:"lsm_kernel_load_data"`
 	LsmKernelReadFile         *ebpf.ProgramSpec `ebpf:"lsm_kernel_read_file"`
+	LsmKeyAlloc               *ebpf.ProgramSpec `ebpf:"lsm_key_alloc"`
+	LsmKeyPermission          *ebpf.ProgramSpec `ebpf:"lsm_key_permission"`
 	LsmMmapFile               *ebpf.ProgramSpec `ebpf:"lsm_mmap_file"`
 	LsmMoveMount              *ebpf.ProgramSpec `ebpf:"lsm_move_mount"`
 	LsmPathChmod              *ebpf.ProgramSpec `ebpf:"lsm_path_chmod"`
@@ -695,13 +717,17 @@ type bpfPrograms struct {
 	FmodBpfMap                *ebpf.Program `ebpf:"fmod_bpf_map"`
 	FmodBpfProg               *ebpf.Program `ebpf:"fmod_bpf_prog"`
 	FmodBprmCheckSecurity     *ebpf.Program `ebpf:"fmod_bprm_check_security"`
+	FmodBprmCredsFromFile     *ebpf.Program `ebpf:"fmod_bprm_creds_from_file"`
 	FmodCapable               *ebpf.Program `ebpf:"fmod_capable"`
+	FmodClone                 *ebpf.Program `ebpf:"fmod_clone"`
 	FmodFileMprotect          *ebpf.Program `ebpf:"fmod_file_mprotect"`
 	FmodFileOpen              *ebpf.Program `ebpf:"fmod_file_open"`
 	FmodFileSendSigiotask     *ebpf.Program `ebpf:"fmod_file_send_sigiotask"`
 	FmodInodeInitSecurityAnon *ebpf.Program `ebpf:"fmod_inode_init_security_anon"`
 	FmodKernelLoadData        *ebpf.Program `ebpf:"fmod_kernel_load_data"`
 	FmodKernelReadFile        *ebpf.Program `ebpf:"fmod_kernel_read_file"`
+	FmodKeyAlloc              *ebpf.Program `ebpf:"fmod_key_alloc"`
+	FmodKeyPermission         *ebpf.Program `ebpf:"fmod_key_permission"`
 	FmodMmapFile              *ebpf.Program `ebpf:"fmod_mmap_file"`
 	FmodMoveMount             *ebpf.Program `ebpf:"fmod_move_mount"`
 	FmodPathChmod             *ebpf.Program `ebpf:"fmod_path_chmod"`
@@ -738,7 +764,9 @@ type bpfPrograms struct {
 	LsmBpfMap                 *ebpf.Program `ebpf:"lsm_bpf_map"`
 	LsmBpfProg                *ebpf.Program `ebpf:"lsm_bpf_prog"`
 	LsmBprmCheckSecurity      *ebpf.Program `ebpf:"lsm_bprm_check_security"`
+	LsmBprmCredsFromFile      *ebpf.Program `ebpf:"lsm_bprm_creds_from_file"`
 	LsmCapable                *ebpf.Program `ebpf:"lsm_capable"`
+	LsmClone                  *ebpf.Program `ebpf:"lsm_clone"`
 	LsmFileMprotect           *ebpf.Program `ebpf:"lsm_file_mprotect"`
 	LsmFileOpen               *ebpf.Program `ebpf:"lsm_file_open"`
 	LsmFileSendSigiotask      *ebpf.Program `ebpf:"lsm_file_send_sigiotask"`
@@ -747,6 +775,8 @@ type bpfPrograms struct {
 	LsmInodeRename            *ebpf.Program `ebpf:"lsm_inode_rename"`
 	LsmKernelLoadData         *ebpf.Program `ebpf:"lsm_kernel_load_data"`
 	LsmKernelReadFile         *ebpf.Program `ebpf:"lsm_kernel_read_file"`
+	LsmKeyAlloc               *ebpf.Program `ebpf:"lsm_key_alloc"`
+	LsmKeyPermission          *ebpf.Program `ebpf:"lsm_key_permission"`
 	LsmMmapFile               *ebpf.Program `ebpf:"lsm_mmap_file"`
 	LsmMoveMount              *ebpf.Program `ebpf:"lsm_move_mount"`
 	LsmPathChmod              *ebpf.Program `ebpf:"lsm_path_chmod"`
@@ -802,13 +832,17 @@ func (p *bpfPrograms) Close() error {
 		p.FmodBpfMap,
 		p.FmodBpfProg,
 		p.FmodBprmCheckSecurity,
+		p.FmodBprmCredsFromFile,
 		p.FmodCapable,
+		p.FmodClone,
 		p.FmodFileMprotect,
 		p.FmodFileOpen,
 		p.FmodFileSendSigiotask,
 		p.FmodInodeInitSecurityAnon,
 		p.FmodKernelLoadData,
 		p.FmodKernelReadFile,
+		p.FmodKeyAlloc,
+		p.FmodKeyPermission,
 		p.FmodMmapFile,
 		p.FmodMoveMount,
 		p.FmodPathChmod,
@@ -845,7 +879,9 @@ func (p *bpfPrograms) Close() error {
 		p.LsmBpfMap,
 		p.LsmBpfProg,
 		p.LsmBprmCheckSecurity,
+		p.LsmBprmCredsFromFile,
 		p.LsmCapable,
+		p.LsmClone,
 		p.LsmFileMprotect,
 		p.LsmFileOpen,
 		p.LsmFileSendSigiotask,
@@ -854,6 +890,8 @@ func (p *bpfPrograms) Close() error {
 		p.LsmInodeRename,
 		p.LsmKernelLoadData,
 		p.LsmKernelReadFile,
+		p.LsmKeyAlloc,
+		p.LsmKeyPermission,
 		p.LsmMmapFile,
 		p.LsmMoveMount,
 		p.LsmPathChmod,

@@ -7,11 +7,14 @@ import (
 	"os/exec"
 	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
+	"testing"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/plumbline-io/plumbline/pkg/enforce"
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
@@ -26,6 +29,7 @@ type deed struct {
 	hook  string                     // that not every kernel has
 	alone bool                       // changes the process that does it
 	code  int                        // error number when it is denied; 0: EPERM
+	lsm   bool                       // with fmod_ret nobody sees it
 }
 
 func onPath(op event.Operation, name string) func(string) event.Key {
@@ -46,7 +50,21 @@ func fill(dir string) error {
 		os.WriteFile(dir+"/name", nil, 0o644),
 		os.Mkdir(dir+"/empty", 0o755),
 		os.Mkdir(dir+"/mountpoint", 0o755),
+		fillRights(dir),
 	)
+}
+
+// skipUnseen skips a test of a deed that this kernel has no hook for, or not with this strength.
+func (d deed) skipUnseen(t *testing.T, e *enforce.Enforcer) {
+	t.Helper()
+	for _, s := range e.Status() {
+		if _, name, _ := strings.Cut(s.Hook, "/"); d.hook != "" && strings.Contains(name, d.hook) && !s.Supported {
+			t.Skip(s.Reason)
+		}
+	}
+	if d.lsm && e.Strength() != enforce.LSM {
+		t.Skip("seen by LSM programs only")
+	}
 }
 
 func deeds() map[string]deed {
@@ -59,6 +77,8 @@ func deeds() map[string]deed {
 	maps.Copy(all, identityDeeds())
 	maps.Copy(all, processDeeds())
 	maps.Copy(all, unixDeeds())
+	maps.Copy(all, namespaceDeeds())
+	maps.Copy(all, rightsDeeds())
 	return all
 }
 
@@ -218,6 +238,18 @@ func privilegeDeeds() map[string]deed {
 			do:  func(string) error { return syscallOf(unix.SYS_USERFAULTFD, unix.O_CLOEXEC, 0, 0) },
 			key: number(event.OpUserfault, 0), hook: "inode_init_security_anon", needs: capability(unix.CAP_SYS_PTRACE),
 		},
+		"key": {do: func(string) error {
+			_, err := unix.AddKey("user", "plumbline", []byte("x"), unix.KEY_SPEC_PROCESS_KEYRING)
+			return err
+		}, key: number(event.OpKeyctl, 0)},
+		// The keyring of this user is there after the first time. To who may not look it is not.
+		"key looked for": {do: func(string) error {
+			if err := syscall.Setreuid(4711, 4711); err != nil {
+				return err
+			}
+			_, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_USER_KEYRING, true)
+			return err
+		}, key: number(event.OpKeyctl, 0), alone: true, code: int(unix.ENOKEY), needs: append(capability(unix.CAP_SETUID), event.Key{Op: event.OpSetuid, Value: 4711})},
 	}
 }
 

@@ -3,7 +3,6 @@ package enforce_test
 import (
 	"os"
 	"runtime"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -77,11 +76,7 @@ type trial struct {
 }
 
 func (w *trial) test(t *testing.T, name string, d deed) {
-	for _, s := range w.enforcer.Status() {
-		if _, name, _ := strings.Cut(s.Hook, "/"); d.hook != "" && strings.Contains(name, d.hook) && !s.Supported {
-			t.Skip(s.Reason)
-		}
-	}
+	d.skipUnseen(t, w.enforcer)
 	dir := t.TempDir()
 	if err := fill(dir); err != nil {
 		t.Fatal(err)

@@ -66,6 +66,8 @@ func perform(name, dir string) int {
 		err = doLoad(dir)
 	case evades:
 		err = evade(evasion, dir)
+	case withoutRights()[name] != nil:
+		err = withoutRights()[name](dir)
 	case standingDeeds()[name] != nil:
 		err = standingDeeds()[name](dir)
 	case actingDeeds()[name] != nil:

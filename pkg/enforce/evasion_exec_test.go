@@ -118,12 +118,13 @@ func exiting() []byte {
 	return program(elf.ELFCLASS64, elf.EM_X86_64, base, []byte{0x31, 0xff, 0xb8, 60, 0, 0, 0, 0x0f, 0x05})
 }
 
-// opening32 is a 32-bit program that opens a file and ends with the error number.
-func opening32(path string) []byte {
+// calling32 is a 32-bit program that makes a system call and ends with the error number. data stands behind it; a negative
+// first argument is the address of that.
+func calling32(number uint32, first int64, second uint32, data []byte) []byte {
 	code := []byte{
-		0xb8, 5, 0, 0, 0, // mov eax, open
-		0xbb, 0, 0, 0, 0, // mov ebx, path
-		0x31, 0xc9, // xor ecx, ecx: O_RDONLY
+		0xb8, 0, 0, 0, 0, // mov eax, number
+		0xbb, 0, 0, 0, 0, // mov ebx, first
+		0xb9, 0, 0, 0, 0, // mov ecx, second
 		0x31, 0xd2, // xor edx, edx
 		0xcd, 0x80, // int 0x80
 		0x31, 0xdb, // xor ebx, ebx
@@ -134,9 +135,17 @@ func opening32(path string) []byte {
 		0xb8, 1, 0, 0, 0, // mov eax, exit
 		0xcd, 0x80, // int 0x80
 	}
-	binary.LittleEndian.PutUint32(code[6:], uint32(base+head32+len(code)))
-	return program(elf.ELFCLASS32, elf.EM_386, base, append(code, path+"\x00"...))
+	if first < 0 {
+		first = int64(base + head32 + len(code))
+	}
+	binary.LittleEndian.PutUint32(code[1:], number)
+	binary.LittleEndian.PutUint32(code[6:], uint32(first))
+	binary.LittleEndian.PutUint32(code[11:], second)
+	return program(elf.ELFCLASS32, elf.EM_386, base, append(code, data...))
 }
+
+// opening32 opens a file.
+func opening32(path string) []byte { return calling32(5, -1, unix.O_RDONLY, []byte(path+"\x00")) }
 
 // execEvasions execute a program that the baseline does not hold.
 func execEvasions() map[string]evasion {

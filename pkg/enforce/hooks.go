@@ -65,6 +65,8 @@ func securityHooks() []securityHook {
 		{lsm: "socket_bind", dimension: event.DimNetwork, byCgroup: true},
 		{lsm: "socket_listen", dimension: event.DimNetwork},
 		{lsm: "capable", dimension: event.DimPrivilege, carries: true},
+		{lsm: "task_alloc", program: "clone", dimension: event.DimPrivilege},
+		{lsm: "bprm_creds_from_file", dimension: event.DimPrivilege},
 		{lsm: "socket_create", dimension: event.DimPrivilege},
 		{lsm: "ptrace_access_check", dimension: event.DimPrivilege},
 		{lsm: "ptrace_traceme", dimension: event.DimPrivilege},
@@ -80,6 +82,8 @@ func securityHooks() []securityHook {
 		{lsm: "inode_init_security_anon", dimension: event.DimPrivilege},
 		{lsm: "task_fix_setuid", dimension: event.DimPrivilege},
 		{lsm: "task_fix_setgid", dimension: event.DimPrivilege},
+		{lsm: "key_alloc", dimension: event.DimPrivilege},
+		{lsm: "key_permission", dimension: event.DimPrivilege},
 	}
 }
 

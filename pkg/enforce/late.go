@@ -84,7 +84,7 @@ func (l *late) take(shared *sensor.Shared, collection *ebpf.Collection, uses map
 }
 
 // want attaches the hooks of these operations, each 1 << operation.
-func (l *late) want(ops uint32) {
+func (l *late) want(ops uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range l.hooks {
@@ -103,7 +103,7 @@ func (l *late) want(ops uint32) {
 }
 
 // keep takes the hooks of all other operations away.
-func (l *late) keep(ops uint32) {
+func (l *late) keep(ops uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := range l.hooks {

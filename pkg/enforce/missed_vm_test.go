@@ -32,7 +32,7 @@ func TestMissed(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { m.Close() })
-	e.links = append(e.links, attached{"again", callsItself(t, m)})
+	e.links = append(e.links, attached{program: "again", link: callsItself(t, m)})
 	for n := range uint64(7) {
 		_ = m.Delete(uint32(0)) // there is no such key
 		want(n + 1)

@@ -23,8 +23,8 @@ func (e *Enforcer) HeldBy(d event.Dimension) string {
 
 // Unstopped lists the operations of the dimensions that were asked for which no hook stops here.
 func (e *Enforcer) Unstopped() (ops []event.Operation) {
-	for op := event.OpExec; op < event.OpSyscall; op++ {
-		if e.wanted.Has(op.Dimension()) && !e.stops(op) {
+	for op := event.OpExec; op < event.OpCount; op++ {
+		if !op.OnlyTold() && op != event.OpSyscall && e.wanted.Has(op.Dimension()) && !e.stops(op) {
 			ops = append(ops, op)
 		}
 	}
@@ -35,6 +35,9 @@ func (e *Enforcer) Unstopped() (ops []event.Operation) {
 func (e *Enforcer) stops(op event.Operation) bool {
 	if op == event.OpExec {
 		return e.strength != Cgroup // the others are named by the hook of executions
+	}
+	if op == event.OpExecWithCapabilities && e.strength == FmodRet {
+		return false // its hook is before the kernel looks at a file's capabilities
 	}
 	names := op.Hooks()
 	switch op { // the hooks of version 2 cgroups have others to stand in for them

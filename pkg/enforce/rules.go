@@ -39,11 +39,14 @@ func (e *Enforcer) LoadRules(set *rule.Ruleset) (Rules, error) {
 	if err != nil {
 		return e.rules.Rules, err
 	}
-	next := Rules{Generation: max(e.rules.Generation+1, 1), Entries: len(w.paths) + len(w.above) + len(w.prefixes) + len(w.suffixes) + len(w.facts)}
+	next := Rules{Entries: len(w.paths) + len(w.above) + len(w.prefixes) + len(w.suffixes) + len(w.facts)}
+	if next.Generation, err = nextGeneration(e.rules.Generation); err != nil {
+		return e.rules.Rules, err
+	}
 	e.late.want(w.ops)
 	defer func() { e.late.keep(bitsOf(e.rules.Operations)) }()
 	for ops := w.ops; ops != 0; ops &= ops - 1 {
-		op := event.Operation(bits.TrailingZeros32(ops))
+		op := event.Operation(bits.TrailingZeros64(ops))
 		next.Operations = append(next.Operations, op)
 		if !e.sees(op) {
 			next.Blind = append(next.Blind, op)
@@ -76,16 +79,31 @@ func (e *Enforcer) ask(w *wishes, generation uint32) error {
 	if err := e.denying.Set(e.rules.denied | w.denied); err != nil {
 		return err
 	}
-	if err := e.asking.Set(uint64(generation)<<32 | uint64(w.asking())); err != nil {
+	if err := e.asking.Set(uint64(generation)<<ruleOperations | w.asking()); err != nil {
 		return err
 	}
 	_ = e.denying.Set(w.denied)
 	return nil
 }
 
+// ruleOperations is RULE_OPERATIONS of bpf/wish.h; what is left of the kernel's word numbers the generations.
+const (
+	ruleOperations = 40
+	maxGeneration  = 1<<(64-ruleOperations) - 1
+)
+
+// nextGeneration of rules. No number comes twice: an entry of a baseline that nobody has used meanwhile would take what it
+// remembers of the earlier one for what is wished now.
+func nextGeneration(now uint32) (uint32, error) {
+	if now >= maxGeneration {
+		return 0, fmt.Errorf("write rules to the kernel: they have changed %d times since the agent started: restart it", now)
+	}
+	return now + 1, nil
+}
+
 // bitsOf some operations, each 1 << operation.
-func bitsOf(list []event.Operation) uint32 {
-	var ops uint32
+func bitsOf(list []event.Operation) uint64 {
+	var ops uint64
 	for _, op := range list {
 		ops |= 1 << op
 	}
@@ -117,8 +135,14 @@ func (e *Enforcer) sees(op event.Operation) bool {
 		return e.late.sees(op)
 	case event.OpUserns:
 		hook = "userns_create"
+	case event.OpExecAsRoot, event.OpExecAsUser, event.OpExecAsGroup, event.OpExecWithCapabilities:
+		if !e.stops(op) {
+			return false
+		}
 	case event.OpIOUring, event.OpUserfault:
 		hook = "inode_init_security_anon"
+	case event.OpKeyctl:
+		hook = "key_alloc"
 	}
 	return e.covered.Has(op.Dimension()) && slices.ContainsFunc(e.links, func(l attached) bool { return strings.HasSuffix(l.program, hook) })
 }

@@ -109,11 +109,7 @@ func testEveryDeed(t *testing.T, w *trial) {
 }
 
 func (w *trial) testRule(t *testing.T, name string, d deed) {
-	for _, s := range w.enforcer.Status() {
-		if _, name, _ := strings.Cut(s.Hook, "/"); d.hook != "" && strings.Contains(name, d.hook) && !s.Supported {
-			t.Skip(s.Reason)
-		}
-	}
+	d.skipUnseen(t, w.enforcer)
 	dir := t.TempDir()
 	if err := fill(dir); err != nil {
 		t.Fatal(err)

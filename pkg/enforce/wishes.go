@@ -26,7 +26,7 @@ type factWish struct {
 // is wished of a part of a path, address or number is included in what is wished of each longer part.
 type wishes struct {
 	denials  *denials
-	ops      uint32 // 1 << operation
+	ops      uint64 // 1 << operation
 	denied   uint64 // those of them that rules deny
 	asked    int    // times that something was added to what follows
 	byPath   bool   // they deny something by its path

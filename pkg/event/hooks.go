@@ -56,6 +56,10 @@ func (o Operation) privilegeHooks() []string {
 		return []string{"ptrace_access_check", "ptrace_traceme"}
 	case OpUserns:
 		return []string{"userns_create"}
+	case OpNamespace:
+		return []string{"capable", "task_alloc"}
+	case OpExecAsRoot, OpExecAsUser, OpExecAsGroup, OpExecWithCapabilities:
+		return []string{"bprm_creds_from_file"}
 	case OpModule:
 		return []string{"kernel_read_file", "kernel_load_data"}
 	case OpBPF:
@@ -70,6 +74,8 @@ func (o Operation) privilegeHooks() []string {
 		return []string{"task_fix_setgid"}
 	case OpSignal:
 		return []string{"task_kill", "file_send_sigiotask"}
+	case OpKeyctl:
+		return []string{"key_alloc", "key_permission"}
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 type Operation uint8
 
 // The operations. From OpExec on they are about a path, from OpConnect on about an address, from OpSocket on about a
-// number, and from OpAccept on, which rules alone are told of, about an address.
+// number, from OpAccept on, which rules alone are told of, about an address, and from OpExecAsRoot on about a path again.
 const (
 	OpUnspecified Operation = iota
 	OpExec
@@ -29,24 +29,34 @@ const (
 	OpConnect
 	OpBind
 	OpListen
-	OpSend       // a datagram without connect
-	OpSocket     // Value: address family << 16 | type << 8 | protocol, of all but TCP, UDP and Unix sockets
-	OpCapability // Value: the capability, capabilities(7)
-	OpPtrace     // Value: PtraceRead, PtraceAttach, with PtraceOther if the other one is in another workload
-	OpUserns     // a user namespace was made
-	OpModule     // a kernel module was loaded
-	OpBPF        // Value: the command, bpf(2)
-	OpPerf       // perf_event_open(2)
-	OpIOUring    // io_uring_setup(2)
-	OpUserfault  // userfaultfd(2)
-	OpSetuid     // Value: the new real user id
-	OpSetgid     // Value: the new real group id
-	OpSignal     // Value: the signal, sent to a process of another workload
-	OpSyscall    // Value: a syscalls.Call, which is learnt and never held
-	OpAccept     // a TCP connection was taken, from Address, on Port of ours
-	OpDup        // dup, dup2 or dup3 made a descriptor of a socket, whose other end is at Address and Port; no Protocol: a Unix socket
+	OpSend                 // a datagram without connect
+	OpSocket               // Value: address family << 16 | type << 8 | protocol, of all but TCP, UDP and Unix sockets
+	OpCapability           // Value: the capability, capabilities(7)
+	OpPtrace               // Value: PtraceRead, PtraceAttach, with PtraceOther if the other one is in another workload
+	OpUserns               // a user namespace was made
+	OpModule               // a kernel module was loaded
+	OpBPF                  // Value: the command, bpf(2)
+	OpPerf                 // perf_event_open(2)
+	OpIOUring              // io_uring_setup(2)
+	OpUserfault            // userfaultfd(2)
+	OpSetuid               // Value: the new real user id
+	OpSetgid               // Value: the new real group id
+	OpSignal               // Value: the signal, sent to a process of another workload
+	OpKeyctl               // add_key(2), request_key(2) or keyctl(2): a key or keyring of a user's was made, looked for or used
+	OpNamespace            // Value: the number of the kind's bit among CLONE_NEW*, 0 if that is not known; with NamespaceEntered
+	OpSyscall              // Value: a syscalls.Call, which is learnt and never held
+	OpAccept               // a TCP connection was taken, from Address, on Port of ours
+	OpDup                  // dup, dup2 or dup3 made a descriptor of a socket, whose other end is at Address and Port; no Protocol: a Unix socket
+	OpExecAsRoot           // a set-uid file was executed, which made somebody else root
+	OpExecAsUser           // the same, another user than root
+	OpExecAsGroup          // a set-gid file was executed
+	OpExecWithCapabilities // a file was executed whose capabilities the process did not have
 	OpCount
 )
+
+// NamespaceEntered, beside the kind, is what OpNamespace has if the namespace was there before. A new user namespace is
+// OpUserns.
+const NamespaceEntered = 1 << 8
 
 // What OpPtrace was for. Reading and writing /proc/PID/mem and process_vm_writev(2) count as attach.
 const (
@@ -56,7 +66,10 @@ const (
 )
 
 // OnPath says whether a Key of this operation has a path.
-func (o Operation) OnPath() bool { return o >= OpExec && o < OpConnect }
+func (o Operation) OnPath() bool { return o >= OpExec && o < OpConnect || o.GivesRights() }
+
+// GivesRights says whether an operation is the execution of a file that gives rights which the process did not have.
+func (o Operation) GivesRights() bool { return o >= OpExecAsRoot && o < OpCount }
 
 // OnAddress says whether a Key of this operation has protocol, address and port.
 func (o Operation) OnAddress() bool { return o >= OpConnect && o < OpSocket || o.OnlyTold() }
@@ -95,7 +108,7 @@ func (o Operation) Dimension() Dimension {
 		return DimUnix
 	case o.OnAddress():
 		return DimNetwork
-	case o < OpSyscall:
+	case o < OpSyscall || o.GivesRights():
 		return DimPrivilege
 	default:
 		return DimSyscalls

@@ -44,14 +44,15 @@ func TestOperations(t *testing.T) {
 	if AllDimensions.Has(DimCount) {
 		t.Error("too many dimensions")
 	}
-	for _, wrong := range []string{"", "unspecified", "Exec", "unknown(31)"} {
+	for _, wrong := range []string{"", "unspecified", "Exec", "unknown(40)"} {
 		if _, err := ParseOperation(wrong); err == nil {
 			t.Errorf("operation %q is read", wrong)
 		}
 	}
 	for op, want := range map[Operation]Dimension{
 		OpExec: DimExec, OpLibrary: DimLibrary, OpRead: DimFile, OpMount: DimFile, OpUnixConnect: DimUnix, OpUnixBind: DimUnix,
-		OpConnect: DimNetwork, OpSend: DimNetwork, OpSocket: DimPrivilege, OpSignal: DimPrivilege, OpSyscall: DimSyscalls, OpAccept: DimNetwork, OpDup: DimNetwork,
+		OpConnect: DimNetwork, OpSend: DimNetwork, OpSocket: DimPrivilege, OpSignal: DimPrivilege, OpKeyctl: DimPrivilege, OpSyscall: DimSyscalls, OpAccept: DimNetwork, OpDup: DimNetwork,
+		OpNamespace: DimPrivilege, OpExecAsRoot: DimPrivilege, OpExecWithCapabilities: DimPrivilege,
 	} {
 		if op.Dimension() != want {
 			t.Errorf("%s is in %s, want %s", op, op.Dimension(), want)
@@ -74,6 +75,11 @@ func TestKeyText(t *testing.T) {
 		"syscall openat":                  {Op: OpSyscall, Value: uint32(syscalls.ByNumber("amd64", false, 257))},
 		"ptrace attach other workload":    {Op: OpPtrace, Value: PtraceAttach | PtraceOther},
 		"setuid 33":                       {Op: OpSetuid, Value: 33},
+		"namespace new net":               {Op: OpNamespace, Value: 30},
+		"namespace enter mount":           {Op: OpNamespace, Value: 17 | NamespaceEntered},
+		"namespace enter any":             {Op: OpNamespace, Value: NamespaceEntered},
+		"namespace 1":                     {Op: OpNamespace, Value: 1},
+		"exec_as_root /usr/bin/sudo":      {Op: OpExecAsRoot, Path: "/usr/bin/sudo"},
 	} {
 		if got := k.String(); got != want {
 			t.Errorf("%+v is %q, want %q", k, got, want)
@@ -82,7 +88,7 @@ func TestKeyText(t *testing.T) {
 }
 
 func TestValues(t *testing.T) {
-	for _, op := range []Operation{OpCapability, OpPtrace, OpSetuid} {
+	for _, op := range []Operation{OpCapability, OpPtrace, OpSetuid, OpNamespace} {
 		for v := range uint32(600) {
 			text := ValueName(op, v)
 			got, err := ParseValue(op, text)

@@ -14,10 +14,15 @@ var (
 	operationNames = [...]string{
 		"unspecified", "exec", "library", "read", "write", "create", "delete", "rename", "link", "attributes", "mount",
 		"unix_connect", "unix_bind", "connect", "bind", "listen", "send", "socket", "capability", "ptrace", "userns",
-		"module", "bpf", "perf", "io_uring", "userfaultfd", "setuid", "setgid", "signal", "syscall",
-		"accept", "dup",
+		"module", "bpf", "perf", "io_uring", "userfaultfd", "setuid", "setgid", "signal", "keyctl", "namespace", "syscall",
+		"accept", "dup", "exec_as_root", "exec_as_user", "exec_as_group", "exec_with_capabilities",
 	}
+	additionNames  = [...]string{"namespaces", "file_rights", "keys"}
 	dimensionNames = [...]string{"exec", "library", "file", "unix", "network", "privilege", "syscalls"}
+	// By the bits of CLONE_NEW*, include/uapi/linux/sched.h.
+	namespaceNames = [...]string{
+		0: "any", 7: "time", 17: "mount", 25: "cgroup", 26: "uts", 27: "ipc", 28: "user", 29: "pid", 30: "net",
+	}
 	// include/uapi/linux/capability.h
 	capabilityNames = [...]string{
 		"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
@@ -96,10 +101,34 @@ func AppendValue(dst []byte, o Operation, value uint32) []byte {
 			dst = append(dst, " other workload"...)
 		}
 		return dst
+	case o == OpNamespace && namespaceName(value) != "":
+		verb := "new "
+		if value&NamespaceEntered != 0 {
+			verb = "enter "
+		}
+		return append(append(dst, verb...), namespaceName(value)...)
 	case o == OpSyscall:
 		return syscalls.Call(value).Append(dst)
 	}
 	return strconv.AppendUint(dst, uint64(value), 10)
+}
+
+// namespaceName is the name of the kind in OpNamespace's value, "" if it has none.
+func namespaceName(value uint32) string {
+	if kind := value &^ NamespaceEntered; int(kind) < len(namespaceNames) {
+		return namespaceNames[kind]
+	}
+	return ""
+}
+
+// Namespaces lists the values of OpNamespace that have names.
+func Namespaces() (values []uint32) {
+	for kind, name := range namespaceNames {
+		if name != "" {
+			values = append(values, uint32(kind), uint32(kind)|NamespaceEntered)
+		}
+	}
+	return values
 }
 
 // AppendCapabilities writes the names of a set of capabilities, in the order of their numbers and with spaces
@@ -127,6 +156,13 @@ func ParseValue(o Operation, s string) (uint32, error) {
 		for i, n := range capabilityNames {
 			if n == s {
 				return uint32(i), nil
+			}
+		}
+	}
+	if o == OpNamespace {
+		for _, v := range Namespaces() {
+			if ValueName(o, v) == s {
+				return v, nil
 			}
 		}
 	}

@@ -44,6 +44,8 @@ func siblings(call string) []string {
 		return []string{"setregid", "setresgid"}
 	case "kill":
 		return []string{"tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal"}
+	case "keyctl":
+		return []string{"add_key", "request_key"}
 	}
 	return nil
 }
@@ -81,8 +83,6 @@ func unobserved(call string) string {
 		return "what is done with a file that is open is not observed"
 	case "pipe", "pipe2", "eventfd", "eventfd2", "signalfd", "signalfd4", "timerfd_create", "inotify_init", "inotify_init1", "memfd_create":
 		return "how a process makes and passes on descriptors is not observed"
-	case "setns":
-		return "entering a namespace shows as the capability that it uses: evt.operation = capability"
 	case "stat", "lstat", "fstat", "stat64", "newfstatat", "statx", "access", "faccessat", "faccessat2", "getdents", "getdents64", "readlink", "readlinkat":
 		return "attributes and directories can be read by all, and no hook asks"
 	case "container", "switch", "drop", "signaldeliver", "page_fault", "userevent", "asyncevent", "pluginevent", "notification", "infra", "cpu_hotplug", "k8s", "mesos":

@@ -33,6 +33,7 @@ func TestSiblingCalls(t *testing.T) {
 		"module":    {onKey(event.OpModule, ""), []string{"init_module", "finit_module"}, "finit_module", "delete_module"},
 		"user":      {onKey(event.OpSetuid, ""), []string{"setuid", "setreuid", "setresuid"}, "setuid", "setgid"},
 		"signal":    {onKey(event.OpSignal, ""), []string{"kill", "tkill", "tgkill"}, "kill", "ptrace"},
+		"key":       {onKey(event.OpKeyctl, ""), []string{"keyctl", "add_key", "request_key"}, "keyctl", "kill"},
 		"execution": {shell(), []string{"execve", "execveat"}, "execve", "open"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -67,8 +68,8 @@ func TestUnobservedTypes(t *testing.T) {
 		"evt.type in (execve, chown, fchown)":   {"evt.type is never chown, fchown: it is not told apart from fchmodat, which stands for it too"},
 		"evt.type in (accept, accept4, listen)": nil,
 		"evt.type in (accept, recvfrom)":        {"evt.type is never recvfrom: what arrives is not observed"},
-		"evt.type = setns or evt.type = execve": {"evt.type is never setns: entering a namespace shows as the capability that it uses: evt.operation = capability"},
-		"evt.type in (execve, keyctl)":          {"evt.type is never keyctl: no hook asks about it"},
+		"evt.type in (setns, unshare, execve)":  nil,
+		"evt.type in (execve, adjtimex)":        {"evt.type is never adjtimex: no hook asks about it"},
 		"evt.type in (execve, opnat)":           {"evt.type is never opnat: there is no such call (did you mean openat?)"},
 		"evt.type in (execve, 'a b')":           {`evt.type is never "a b": there is no such call`},
 		"evt.type in (execve, 59)":              {"evt.type is never 59: there is no such call"},

@@ -7,7 +7,7 @@ import (
 )
 
 // classes is a set of classes of events: the kinds, for kind Access the operations, of which OpCreate and OpDup have
-// three each, and alerts. Rules are kept by class, so that an event meets only rules that can match it.
+// three each and OpNamespace two, and alerts. Rules are kept by class, so that an event meets only rules that can match it.
 type classes uint64
 
 const (
@@ -15,6 +15,7 @@ const (
 	linkClass                                                         // OpCreate of a symbolic link
 	dup2Class                                                         // OpDup by dup2
 	dup3Class                                                         // OpDup by dup3
+	enteredClass                                                      // OpNamespace of one that was there before
 	alertClass
 	classCount = alertClass + 1
 
@@ -44,6 +45,8 @@ func classOf(ev *event.Event) int {
 		return dup2Class
 	case ev.Kind == event.Access && ev.Access.Op == event.OpDup && ev.Access.Call == "dup3":
 		return dup3Class
+	case ev.Kind == event.Access && ev.Access.Op == event.OpNamespace && ev.Access.Value&event.NamespaceEntered != 0:
+		return enteredClass
 	case ev.Kind == event.Access && ev.Access.Op < event.OpCount:
 		return int(event.KindCount) + int(ev.Access.Op)
 	case ev.Kind < event.Access:
@@ -75,6 +78,8 @@ func opsOf(list ...event.Operation) classes {
 			set |= directories() | links()
 		case event.OpDup:
 			set |= 1<<dup2Class | 1<<dup3Class
+		case event.OpNamespace:
+			set |= 1 << enteredClass
 		}
 	}
 	return set
@@ -90,6 +95,8 @@ func operationOf(class int) (event.Operation, bool) {
 		return event.OpCreate, true
 	case class == dup2Class || class == dup3Class:
 		return event.OpDup, true
+	case class == enteredClass:
+		return event.OpNamespace, true
 	case class < int(event.KindCount) || class == alertClass:
 		return event.OpUnspecified, false
 	}
@@ -134,6 +141,8 @@ func classType(class int) string {
 		return "dup2"
 	case class == dup3Class:
 		return "dup3"
+	case class == enteredClass:
+		return "setns"
 	}
 	return operationType(event.Operation(class - int(event.KindCount)))
 }
@@ -163,8 +172,11 @@ var operationTypes = [...]string{
 	event.OpBind: "bind", event.OpListen: "listen", event.OpSend: "sendto", event.OpSocket: "socket",
 	event.OpCapability: "capable", event.OpPtrace: "ptrace", event.OpUserns: "unshare", event.OpModule: "finit_module",
 	event.OpBPF: "bpf", event.OpPerf: "perf_event_open", event.OpIOUring: "io_uring_setup", event.OpUserfault: "userfaultfd",
-	event.OpSetuid: "setuid", event.OpSetgid: "setgid", event.OpSignal: "kill", event.OpSyscall: "syscall",
-	event.OpAccept: "accept4", event.OpDup: "dup",
+	event.OpSetuid: "setuid", event.OpSetgid: "setgid", event.OpSignal: "kill", event.OpKeyctl: "keyctl", event.OpSyscall: "syscall",
+	event.OpAccept: "accept4", event.OpDup: "dup", event.OpNamespace: "unshare",
+	// Beside an execution, and not one more.
+	event.OpExecAsRoot: "exec_as_root", event.OpExecAsUser: "exec_as_user", event.OpExecAsGroup: "exec_as_group",
+	event.OpExecWithCapabilities: "exec_with_capabilities",
 }
 
 func operationType(o event.Operation) string {

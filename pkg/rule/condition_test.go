@@ -215,6 +215,7 @@ func setClass(ev *event.Event, class int) {
 	default:
 		ev.Kind, ev.Access.Op = event.Access, op
 		ev.Access.Mode = map[int]uint32{directoryClass: event.TypeDirectory, linkClass: event.TypeLink}[class]
+		ev.Access.Value = map[int]uint32{enteredClass: event.NamespaceEntered}[class]
 		ev.Access.Call = map[int]string{dup2Class: "dup2", dup3Class: "dup3"}[class]
 	}
 }

@@ -322,6 +322,7 @@ func TestAccessFields(t *testing.T) {
 		"userns":    {access(event.Key{Op: event.OpUserns}), map[string]bool{`evt.type = unshare and not fd.name exists`: true}},
 		"module":    {access(event.Key{Op: event.OpModule}), map[string]bool{`evt.type in (init_module, finit_module)`: true}},
 		"userfault": {access(event.Key{Op: event.OpUserfault}), map[string]bool{`evt.type = userfaultfd`: true}},
+		"key":       {access(event.Key{Op: event.OpKeyctl}), map[string]bool{`evt.type in (keyctl, add_key) and evt.operation = keyctl and not evt.path exists`: true}},
 	} {
 		t.Run(name, func(t *testing.T) { holds(t, tc.env, tc.want) })
 	}

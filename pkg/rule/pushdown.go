@@ -297,11 +297,14 @@ func valueBound(name string, o event.Operation, op string, values []string) boun
 // candidatesOf lists the numbers that the texts can stand for, each once; nil: the field is not one.
 func candidatesOf(name string, o event.Operation, values []string) []ValueTest {
 	bits, names, shift := 32, 0, 0
+	var named []uint32
 	switch {
 	case o == event.OpPtrace && (name == "evt.value" || name == "evt.arg.request"):
 		return []ValueTest{
 			{event.PtraceRead, 32}, {event.PtraceAttach, 32}, {event.PtraceRead | event.PtraceOther, 32}, {event.PtraceAttach | event.PtraceOther, 32},
 		}
+	case o == event.OpNamespace && name == "evt.value":
+		named = event.Namespaces()
 	case o == event.OpBPF && name == "evt.arg.cmd":
 		names = len(bpfCommands)
 	case o == event.OpSocket && name == "evt.arg.domain":
@@ -319,6 +322,9 @@ func candidatesOf(name string, o event.Operation, values []string) []ValueTest {
 		}
 	}
 	for n := range uint32(names) {
+		add(n)
+	}
+	for _, n := range named {
 		add(n)
 	}
 	for _, v := range values {

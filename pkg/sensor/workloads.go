@@ -16,8 +16,11 @@ type WorkloadState struct {
 	Generation uint32
 	Flags      uint32
 	Held       uint32 // event.Dimensions that Mode is about
-	Softened   uint32 // those of them that are enforced as audit: not all is known
+	Softened   uint32 // those of them that are enforced as audit: not all is known; from AddedShift on event.Additions
 }
+
+// AddedShift is where in Softened the bits ADDED_* of bpf/operation.h begin.
+const AddedShift = 16
 
 // Flags of a WorkloadState.
 const (

@@ -22,7 +22,7 @@ import (
 
 func main() {
 	cgroup := flag.String("cgroup", "", "directory of the cgroup to enter; without it it stays where and who it is")
-	name := flag.String("user", "root", "whom to become")
+	name := flag.String("user", "root", "whom to become: a name, or a number that is its group's, too")
 	flag.Parse()
 	err := run(*cgroup, *name, flag.Args())
 	if err == nil {
@@ -74,12 +74,15 @@ func deeds() map[string]deed {
 		"mount":       {none, func(_ int, args []string) error { return unix.Mount("none", args[0], "tmpfs", 0, "") }},
 		"overlay":     {none, func(_ int, args []string) error { return overlay(args[0]) }},
 		"module":      {openFile, func(fd int, _ []string) error { return unix.FinitModule(fd, "", 0) }},
+		"unshare":     {none, func(_ int, args []string) error { return unshare(args[0]) }},
+		"setns":       {openNamespace, func(fd int, args []string) error { return unix.Setns(fd, kinds()[args[0]]) }},
 		"userns":      {none, func(_ int, args []string) error { return inUserNamespace(args[0]) }},
 		"socket":      {none, func(_ int, args []string) error { return socket(args[0]) }},
 		"bpf":         {none, func(int, []string) error { return loadProgram() }},
 		"bpfmap":      {none, func(int, []string) error { return makeMap() }},
 		"io_uring":    {none, func(int, []string) error { return makeRing() }},
 		"userfaultfd": {none, func(int, []string) error { return call(unix.SYS_USERFAULTFD, 0, 0, 0) }},
+		"key":         {none, func(_ int, args []string) error { return addKey(args[0]) }},
 		"standstill":  {none, func(_ int, args []string) error { return standStill(args[0]) }},
 		"unlink":      {none, func(_ int, args []string) error { return unix.Unlink(args[0]) }},
 		"rename":      {none, func(_ int, args []string) error { return unix.Rename(args[0], args[0]+".old") }},
@@ -117,12 +120,10 @@ func run(cgroup, name string, args []string) error {
 // enter becomes the user outside, so that only the deed is done inside: the kernel asks who has opened
 // cgroup.procs, not who writes.
 func enter(cgroup, name string) error {
-	u, err := user.Lookup(name)
+	uid, gid, err := identity(name)
 	if err != nil {
 		return err
 	}
-	uid, _ := strconv.Atoi(u.Uid)
-	gid, _ := strconv.Atoi(u.Gid)
 	procs, err := os.OpenFile(filepath.Join(cgroup, "cgroup.procs"), os.O_WRONLY, 0)
 	if err != nil {
 		return err
@@ -134,6 +135,19 @@ func enter(cgroup, name string) error {
 		return fmt.Errorf("enter: %w", err)
 	}
 	return nil
+}
+
+func identity(name string) (uid, gid int, err error) {
+	if id, err := strconv.Atoi(name); err == nil {
+		return id, id, nil
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return 0, 0, err
+	}
+	uid, _ = strconv.Atoi(u.Uid)
+	gid, _ = strconv.Atoi(u.Gid)
+	return uid, gid, nil
 }
 
 func openFile(args []string) (int, error) { return unix.Open(args[0], unix.O_RDONLY|unix.O_CLOEXEC, 0) }
@@ -201,6 +215,17 @@ func debug(program string) error {
 	return err
 }
 
+// kinds of namespaces, by what they are called below /proc/PID/ns.
+func kinds() map[string]int {
+	return map[string]int{"net": unix.CLONE_NEWNET, "uts": unix.CLONE_NEWUTS, "ipc": unix.CLONE_NEWIPC, "pid": unix.CLONE_NEWPID, "mnt": unix.CLONE_NEWNS}
+}
+
+func openNamespace(args []string) (int, error) {
+	return openFile([]string{filepath.Join("/proc/self/ns", args[0])})
+}
+
+func unshare(kind string) error { return unix.Unshare(kinds()[kind]) }
+
 func inUserNamespace(program string) error {
 	cmd := exec.Command(program)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER}
@@ -237,6 +262,12 @@ func makeMap() error {
 func makeRing() error {
 	var params [120]byte
 	return call(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&params)), 0)
+}
+
+// addKey puts a key into the keyring of this process.
+func addKey(name string) error {
+	_, err := unix.AddKey("user", name, []byte("x"), unix.KEY_SPEC_PROCESS_KEYRING)
+	return err
 }
 
 func call(number, a, b, c uintptr) error {
