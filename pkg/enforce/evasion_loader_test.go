@@ -150,7 +150,7 @@ func loaderEvasions() map[string]evasion {
 		"map executable":                      {do: mapFile(toolFile, executable, func([]byte) error { return nil }), about: library, steps: reading},
 		"map, then mprotect":                  {do: mapFile(toolFile, unix.PROT_READ, func(m []byte) error { return unix.Mprotect(m, executable) }), about: library, steps: reading},
 		"map readable, which is executable":   {do: readingIsExecuting(false), about: library, steps: reading, alone: true},
-		"remap readable, which is executable": {do: readingIsExecuting(true), about: library, steps: []event.Operation{event.OpRead, event.OpWrite}, alone: true},
+		"remap readable, which is executable": {do: readingIsExecuting(true), about: library, steps: []event.Operation{event.OpRead, event.OpWrite}, alone: true, lacks: lacksRemap},
 		"ld.so":                               {prepare: putTrue, do: byLoader, about: about(at(event.OpExec, loader())), lacks: lacksLoader},
 		"ld.so, which is known":               {prepare: putTrue, do: byLoader, about: about(onPath(event.OpLibrary, "bin/true")), lacks: lacksLoader, steps: reading, code: 127},
 		"LD_PRELOAD":                          preload,
@@ -204,6 +204,16 @@ func preloaded(dir string) error {
 		return errEmptyHanded
 	}
 	return err
+}
+
+// lacksRemap is about ea7e2d5e49c0 ("mm: call the security_mmap_file() LSM hook in remap_file_pages()", 6.12), which Debian's 6.1
+// has and its 5.10 has not.
+func lacksRemap() string {
+	var name unix.Utsname
+	if err := unix.Uname(&name); err != nil || name.Release[0] == '5' {
+		return "this kernel asks nobody"
+	}
+	return ""
 }
 
 func lacksLoader() string {
