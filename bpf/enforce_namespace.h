@@ -10,6 +10,7 @@
 #define CAP_OPT_NOAUDIT 2	/* include/linux/security.h: a look, not a use */
 #define CAP_SYS_ADMIN 21	/* include/uapi/linux/capability.h */
 #define PF_IO_WORKER 0x10	/* include/linux/sched.h */
+#define THREAD_SIZE 16384	/* arch/x86/include/asm/page_64_types.h, without KASAN */
 
 #define CLONE_VM 0x00000100	/* include/uapi/linux/sched.h */
 #define CLONE_FS 0x00000200
@@ -58,14 +59,17 @@ struct call {
 	__u64 second;
 };
 
-/* The registers that the current thread came into the kernel with. Before Linux 5.15 they are where its stack begins. */
+/*
+ * The registers that the current thread came into the kernel with. Before Linux 5.15, where only amd64 has such programs, they
+ * are where its stack begins.
+ */
 static __always_inline void *entry_registers(void)
 {
 	struct task_struct *task = (void *)bpf_get_current_task();
 
 	if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_task_pt_regs))
 		return (void *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	return BPF_CORE_READ(task, stack) + bpf_core_type_size(union thread_union) - sizeof(struct pt_regs);
+	return BPF_CORE_READ(task, stack) + THREAD_SIZE - sizeof(struct pt_regs);
 }
 
 static __always_inline void read_call(struct call *c)

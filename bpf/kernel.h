@@ -487,11 +487,6 @@ struct thread_info {
 	__u32 status;
 };
 
-/* Its size is that of a task's stack in the kernel. */
-union thread_union {
-	unsigned long stack[1];
-};
-
 struct task_struct {
 	struct thread_info thread_info;
 	void *stack;
