@@ -46,6 +46,7 @@ const (
 	OpSyscall    // Value: a syscalls.Call, which is learnt and never held
 	OpAccept     // a TCP connection was taken, from Address, on Port of ours
 	OpDup        // dup, dup2 or dup3 made a descriptor of a socket, whose other end is at Address and Port; no Protocol: a Unix socket
+	OpDNSQuery   // a datagram was sent to port 53 of Address
 	OpCount
 )
 
@@ -63,7 +64,7 @@ func (o Operation) OnPath() bool { return o >= OpExec && o < OpConnect }
 func (o Operation) OnAddress() bool { return o >= OpConnect && o < OpSocket || o.OnlyTold() }
 
 // OnlyTold says whether an operation is told while a rule asks for it, and is in no baseline.
-func (o Operation) OnlyTold() bool { return o == OpAccept || o == OpDup }
+func (o Operation) OnlyTold() bool { return o >= OpAccept && o < OpCount }
 
 // OnNumber says whether a Key of this operation has a number.
 func (o Operation) OnNumber() bool { return o >= OpSocket && o <= OpSyscall }

@@ -15,7 +15,7 @@ var (
 		"unspecified", "exec", "library", "read", "write", "create", "delete", "rename", "link", "attributes", "mount",
 		"unix_connect", "unix_bind", "connect", "bind", "listen", "send", "socket", "capability", "ptrace", "userns",
 		"module", "bpf", "perf", "io_uring", "userfaultfd", "setuid", "setgid", "signal", "keyctl", "syscall",
-		"accept", "dup",
+		"accept", "dup", "dns_query",
 	}
 	dimensionNames = [...]string{"exec", "library", "file", "unix", "network", "privilege", "syscalls"}
 	// include/uapi/linux/capability.h

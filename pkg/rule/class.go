@@ -164,7 +164,7 @@ var operationTypes = [...]string{
 	event.OpCapability: "capable", event.OpPtrace: "ptrace", event.OpUserns: "unshare", event.OpModule: "finit_module",
 	event.OpBPF: "bpf", event.OpPerf: "perf_event_open", event.OpIOUring: "io_uring_setup", event.OpUserfault: "userfaultfd",
 	event.OpSetuid: "setuid", event.OpSetgid: "setgid", event.OpSignal: "kill", event.OpKeyctl: "keyctl", event.OpSyscall: "syscall",
-	event.OpAccept: "accept4", event.OpDup: "dup",
+	event.OpAccept: "accept4", event.OpDup: "dup", event.OpDNSQuery: "dns_query",
 }
 
 func operationType(o event.Operation) string {
