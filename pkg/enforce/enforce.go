@@ -48,6 +48,7 @@ type Enforcer struct {
 	paused                *ebpf.Variable
 	asking                *ebpf.Variable // the kernel's word about rules
 	denying               *ebpf.Variable // which operations they deny
+	leastQuestion         *ebpf.Variable // beside it
 	pinsInode, pinsDevice *ebpf.Variable
 	links                 []attached
 	renewed               renewed
@@ -246,6 +247,7 @@ func (e *Enforcer) take(collection *ebpf.Collection) error {
 		return fmt.Errorf("take maps: %w", err)
 	}
 	e.paused, e.asking, e.denying = collection.Variables["paused_until"], collection.Variables["rules"], collection.Variables["rules_deny"]
+	e.leastQuestion = collection.Variables["dns_least"]
 	e.pinsInode, e.pinsDevice = collection.Variables["pins_inode"], collection.Variables["pins_device"]
 	return e.syscalls.take(collection)
 }

@@ -24,9 +24,10 @@ type Rules struct {
 // loadedRules is what the kernel's tables hold for rules.
 type loadedRules struct {
 	Rules
-	denied  uint64    // operations that they deny, each 1 << operation
-	now     []place   // entries
-	retired [][]place // of generations that are no longer asked for
+	denied   uint64    // operations that they deny, each 1 << operation
+	now      []place   // entries
+	retired  [][]place // of generations that are no longer asked for
+	question uint32    // bytes of the shortest one to a name server that they want
 }
 
 // LoadRules puts in force what rules want of the kernel: which operations it tells of although the baseline
@@ -69,20 +70,25 @@ func (e *Enforcer) LoadRules(set *rule.Ruleset) (Rules, error) {
 	if err != nil {
 		return e.rules.Rules, fmt.Errorf("write rules to the kernel: %w", errors.Join(err, deleteAll(written)))
 	}
-	e.rules = loadedRules{Rules: next, denied: w.denied, now: written, retired: append(e.rules.retired, e.rules.now)}
+	e.rules = loadedRules{
+		Rules: next, denied: w.denied, now: written, retired: append(e.rules.retired, e.rules.now), question: w.leastQuestion(),
+	}
 	return next, nil
 }
 
 // ask switches to rules that are written. Which operations they deny matters only where nothing else can be found out about
-// one; those of the earlier rules may stay among them.
+// one: those of the earlier rules may stay among them. Meanwhile those questions to name servers are told that either the
+// earlier rules or these want; that of too many is no mistake.
 func (e *Enforcer) ask(w *wishes, generation uint32) error {
-	if err := e.denying.Set(e.rules.denied | w.denied); err != nil {
+	least := w.leastQuestion()
+	if err := errors.Join(e.denying.Set(e.rules.denied|w.denied), e.leastQuestion.Set(min(least, e.rules.question))); err != nil {
 		return err
 	}
 	if err := e.asking.Set(uint64(generation)<<ruleOperations | w.asking()); err != nil {
 		return err
 	}
 	_ = e.denying.Set(w.denied)
+	_ = e.leastQuestion.Set(least)
 	return nil
 }
 
@@ -131,7 +137,7 @@ func (e *Enforcer) retire() error {
 func (e *Enforcer) sees(op event.Operation) bool {
 	hook := ""
 	switch op {
-	case event.OpAccept, event.OpDup:
+	case event.OpAccept, event.OpDup, event.OpDNSQuery:
 		return e.late.sees(op)
 	case event.OpUserns:
 		hook = "userns_create"
