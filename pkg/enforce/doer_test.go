@@ -78,6 +78,8 @@ func perform(name, dir string) int {
 		err = serveOne(strings.TrimPrefix(name, servePrefix), port)
 	case strings.HasPrefix(name, askPrefix):
 		err = askFor(strings.TrimPrefix(name, askPrefix), dir)
+	case name == signedModule:
+		err = loadSigned(dir)
 	case name == multipath:
 		err = listenMultipath(port)
 	case isPort == nil:
