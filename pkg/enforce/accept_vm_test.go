@@ -65,16 +65,8 @@ func TestAccept(t *testing.T) {
 	if !sensortest.InVM() {
 		t.Skip("the hook is the whole machine's")
 	}
-	scope := sensortest.NewScope(t)
-	scope.Held = event.AllDimensions
-	e, err := enforce.Open(scope.Shared, enforce.Config{Strength: enforce.Cgroup, Dimensions: event.AllDimensions, Cgroups: []string{scope.Dir}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { e.Close() })
-	scope.Set(t, event.Learn, 1)
-	events := sensortest.Collect(t, scope.Shared, e)
-	does := newDoer(t, scope)
+	w := newWatched(t)
+	scope, e, events, does := w.scope, w.enforcer, w.events, w.does
 	accepts := func() (list []event.Event) {
 		for _, ev := range events.Of(event.Access) {
 			if ev.Access.Op == event.OpAccept {

@@ -118,15 +118,15 @@ func sendAll(fd int, messages [][]byte) error {
 	return nil
 }
 
-// asker is a scope in which names are asked for, and what is told of that.
-type asker struct {
+// watched is a scope whose deeds are told of while a rule asks, and what is told.
+type watched struct {
 	enforcer *enforce.Enforcer
 	scope    *sensortest.Scope
 	events   *sensortest.Events
 	does     *doer
 }
 
-func newAsker(t *testing.T) *asker {
+func newWatched(t *testing.T) *watched {
 	t.Helper()
 	scope := sensortest.NewScope(t)
 	scope.Held = event.AllDimensions
@@ -136,11 +136,11 @@ func newAsker(t *testing.T) *asker {
 	}
 	t.Cleanup(func() { e.Close() })
 	scope.Set(t, event.Learn, 1)
-	return &asker{e, scope, sensortest.Collect(t, scope.Shared, e), newDoer(t, scope)}
+	return &watched{e, scope, sensortest.Collect(t, scope.Shared, e), newDoer(t, scope)}
 }
 
 // use puts a rule in force. The hooks are there while it asks.
-func (a *asker) use(t *testing.T, condition string) {
+func (a *watched) use(t *testing.T, condition string) {
 	t.Helper()
 	set, problems := rule.Load(rule.File{Name: "r.yaml", Data: []byte(ruleText("r", condition, ""))})
 	if len(problems) > 0 {
@@ -161,14 +161,14 @@ func (a *asker) use(t *testing.T, condition string) {
 	}
 }
 
-func (a *asker) ask(t *testing.T, how, names string) {
+func (a *watched) ask(t *testing.T, how, names string) {
 	t.Helper()
 	if code := a.does.run(t, askPrefix+how, names); code != 0 {
 		t.Errorf("ask %s: error number %d", how, code)
 	}
 }
 
-func (a *asker) told(t *testing.T) (list []string) {
+func (a *watched) told(t *testing.T) (list []string) {
 	for _, ev := range a.events.Of(event.Access) {
 		access := &ev.Access
 		if access.Op != event.OpDNSQuery {
@@ -188,7 +188,7 @@ func TestDNS(t *testing.T) {
 	if !sensortest.InVM() {
 		t.Skip("the hooks are the whole machine's")
 	}
-	a := newAsker(t)
+	a := newWatched(t)
 	var want []string
 	expect := func(address string, names ...string) {
 		for _, name := range names {
