@@ -12,6 +12,7 @@
  *  - tp_btf/sys_enter: system calls, which are learnt only, beside any of the others;
  *  - fentry/security_sock_graft: connections that a server takes, which are told for rules only;
  *  - fexit of dup and its like: descriptors of sockets, likewise;
+ *  - fentry/udp_sendmsg and udpv6_sendmsg: questions to name servers, likewise;
  *  - fentry/cgroup_attach_task and tracepoints: nothing is decided there, runtimes are known by them (runtime.h).
  *
  * An LSM program is not called if one before it denied, so that none looks at the value so far.
@@ -188,5 +189,6 @@ int BPF_PROG(signal_sched_process_exec, struct task_struct *task, int old_pid, s
 #include "enforce_syscall.h"
 #include "enforce_accept.h"
 #include "enforce_dup.h"
+#include "enforce_dns.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

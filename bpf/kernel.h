@@ -19,6 +19,7 @@ typedef __u16 __be16;
 typedef __u32 __be32;
 typedef __u32 __wsum;
 typedef _Bool bool;
+typedef unsigned long size_t;
 #define true 1
 #define false 0
 #define NULL ((void *)0)
@@ -405,6 +406,40 @@ struct unix_sock {
 
 struct sockaddr {
 	unsigned short sa_family;
+};
+
+struct iovec {
+	void *iov_base;
+	unsigned long iov_len;
+};
+
+/* Only the values' names count: the kernels number them differently. */
+enum iter_type {
+	ITER_IOVEC = 1,
+	ITER_UBUF = 2,		/* Linux 6.0 */
+};
+
+struct iov_iter {
+	__u8 iter_type;
+	unsigned long iov_offset;
+	const struct iovec *__iov;
+	void *ubuf;
+	unsigned long nr_segs;
+};
+
+/* Linux 5.14: "iov_iter: separate direction from flavour" */
+struct iov_iter___before_14 {
+	unsigned int type;	/* the direction in its lowest bit */
+};
+
+/* Linux 6.4: "iov_iter: add iter_iovec() helper" */
+struct iov_iter___before_4 {
+	const struct iovec *iov;
+};
+
+struct msghdr {
+	void *msg_name;
+	struct iov_iter msg_iter;
 };
 
 struct mm_struct {

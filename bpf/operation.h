@@ -46,11 +46,12 @@ enum operation {
 	/* told for rules only: the client's address, and the server's port */
 	OP_ACCEPT = 32,
 	OP_DUP = 33,		/* the address and port of the other end */
+	OP_DNS_QUERY = 34,	/* the server's */
 	/* on the path of a file that is executed, which gives rights; privileges, too */
-	OP_EXEC_AS_ROOT = 34,
-	OP_EXEC_AS_USER = 35,
-	OP_EXEC_AS_GROUP = 36,
-	OP_EXEC_WITH_CAPABILITIES = 37,
+	OP_EXEC_AS_ROOT = 35,
+	OP_EXEC_AS_USER = 36,
+	OP_EXEC_AS_GROUP = 37,
+	OP_EXEC_WITH_CAPABILITIES = 38,
 	OP_MAX,
 	/* only in the tables of rules, alias.h, where system calls are not */
 	OP_ABOVE = OP_SYSCALL,
@@ -145,12 +146,12 @@ struct access_event {
 	__u8 address[16];	/* IPv4 as ::ffff:a.b.c.d */
 	__u8 local[16];		/* of OP_ACCEPT and OP_DUP: our end's, likewise */
 	char comm[TASK_COMM_LEN];
-	__u32 detail;		/* with DETAIL_TOLD: of OP_READ and OP_WRITE the flags of open(2), of OP_CREATE and chmod the mode; of OP_ACCEPT the client's port, and of OP_DUP the new descriptor, without it */
+	__u32 detail;		/* with DETAIL_TOLD: of OP_READ and OP_WRITE the flags of open(2), of OP_CREATE and chmod the mode; of OP_ACCEPT the client's port, of OP_DUP the new descriptor, and of OP_DNS_QUERY a checksum, without it */
 	__u16 said_len;
 	__u16 flags;		/* ACCESS_* */
 	enum dup_call call;	/* of OP_DUP */
 	__u32 local_port;	/* of OP_DUP: our end's */
-	char path[2 * PATH_BYTES];	/* and what the caller wrote: the path that it opened, or a symbolic link's target */
+	char path[2 * PATH_BYTES];	/* and what the caller wrote: the path that it opened, or a symbolic link's target; of OP_DNS_QUERY both are the message */
 };
 
 #define ACCESS_KNOWN 1		/* the baseline that it is compared with holds it */

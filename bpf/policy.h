@@ -683,6 +683,8 @@ static __always_inline __u32 manner(struct place *p)
 		return p->detail & O_TRUNC;
 	if (p->op == OP_DUP)
 		return p->detail ^ p->access.call << 30;
+	if (p->op == OP_DNS_QUERY)
+		return p->detail;
 	return p->op == OP_ATTRIBUTES ? p->detail : 0;
 }
 
@@ -907,10 +909,12 @@ static __always_inline void tell_fact(struct place *p)
 {
 	__builtin_memcpy(p->access.address, p->fact.address, sizeof(p->access.address));
 	p->access.value = p->fact.value;
-	p->access.path_len = 0;
 	p->access.path_facts = 0;
 	p->access.detail = p->detail;
-	p->access.said_len = 0;
+	if (p->op != OP_DNS_QUERY) {	/* whose message stands there */
+		p->access.path_len = 0;
+		p->access.said_len = 0;
+	}
 	tell_access(p->number);
 }
 

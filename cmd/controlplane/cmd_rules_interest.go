@@ -58,6 +58,9 @@ func testsText(i *rule.Interest) string {
 		}
 		return event.ValueName(i.Op, i.Values[k].Value)
 	})
+	if i.Longer > 0 {
+		what += fmt.Sprintf("; name of %d bytes or more", i.Longer)
+	}
 	switch i.Where {
 	case rule.OnHost:
 		what += "; not in a container"

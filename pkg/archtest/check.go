@@ -21,10 +21,10 @@ func allowed() map[string][]string {
 	core := []string{"pkg/event", "pkg/alert"}
 	sensor := []string{"pkg/event", "pkg/sensor"}
 	return map[string][]string{
-		"pkg/event":             {"pkg/syscalls"},
+		"pkg/event":             {"pkg/syscalls", "pkg/dns"},
 		"pkg/alert":             {"pkg/event"},
 		"pkg/process":           {"pkg/event"},
-		"pkg/rule":              append([]string{"pkg/syscalls"}, core...),
+		"pkg/rule":              append([]string{"pkg/syscalls", "pkg/dns"}, core...),
 		"pkg/rulefile":          {"pkg/rule"},
 		"pkg/hostname":          {"pkg/rule"},
 		"pkg/baseline":          {"pkg/event", "pkg/syscalls"},
@@ -35,7 +35,7 @@ func allowed() map[string][]string {
 		"pkg/sensor/gcpause":    append([]string{"pkg/gobin"}, sensor...),
 		"pkg/sensor/openssl":    append([]string{"pkg/accessor"}, sensor...),
 		"pkg/sensor/sensortest": sensor,
-		"pkg/enforce":           append([]string{"pkg/syscalls", "pkg/rule"}, sensor...),
+		"pkg/enforce":           append([]string{"pkg/syscalls", "pkg/rule", "pkg/dns"}, sensor...),
 		"pkg/bus":               {"pkg/alert", "pkg/wholefile"},
 		"pkg/bus/natsserver":    {"pkg/bus"},
 		"pkg/spool":             {"pkg/alert"},

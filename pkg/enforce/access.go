@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"unsafe"
 
+	"github.com/plumbline-io/plumbline/pkg/dns"
 	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/sensor"
 )
@@ -103,6 +104,8 @@ func decodeAccess(raw []byte, ev *event.Event) error {
 		a.Local, a.ClientPort = netip.AddrFrom16(r.Local).Unmap(), uint16(r.Detail)
 	case op == event.OpDup:
 		addDescriptor(&a, r)
+	case op == event.OpDNSQuery:
+		a.Question, _ = dns.Read(raw[fixed : end+uintptr(r.SaidLen)])
 	case r.Detail&detailTold != 0:
 		addDetail(&a, op, r.Detail&^detailTold)
 	}
@@ -110,7 +113,7 @@ func decodeAccess(raw []byte, ev *event.Event) error {
 	if r.Flags&accessOtherName != 0 {
 		said = &a.Reached
 	}
-	if r.SaidLen > 0 {
+	if r.SaidLen > 0 && op != event.OpDNSQuery {
 		*said = unsafe.String(unsafe.SliceData(raw[end:]), int(r.SaidLen))
 	}
 	comm := raw[unsafe.Offsetof(r.Comm):][:len(r.Comm)]

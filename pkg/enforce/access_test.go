@@ -3,6 +3,7 @@ package enforce
 import (
 	"encoding/binary"
 	"net/netip"
+	"strings"
 	"testing"
 	"unsafe"
 
@@ -87,6 +88,7 @@ func TestDecodeAccessFlags(t *testing.T) {
 func FuzzDecodeAccess(f *testing.F) {
 	f.Add(accessRecord(event.OpRead, detailTold, "/etc/x", "x"))
 	f.Add(accessRecord(event.OpConnect, 0, "", ""))
+	f.Add(accessRecord(event.OpDNSQuery, 0, "\x00\x07\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01x", "\x00\x00\x01\x00\x01"))
 	f.Add(accessRecord(event.OpCreate, 0, "/x", "")[:100])
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var ev event.Event
@@ -120,6 +122,31 @@ func TestDecodeDup(t *testing.T) {
 	binary.LittleEndian.PutUint32(raw[unsafe.Offsetof(layout.Value):], 0)
 	if err := decodeAccess(raw, &ev); err != nil || a.Key != (event.Key{Op: event.OpDup}) || a.Local.IsValid() || a.Call != "dup3" || a.Descriptor != 2 {
 		t.Errorf("%+v, %v", a, err)
+	}
+}
+
+// The message to a name server stands in place of both texts, however long it is.
+func TestDecodeQuestion(t *testing.T) {
+	name := strings.Repeat(strings.Repeat("a", 63)+".", 3) + strings.Repeat("b", 61)
+	message := []byte{0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0}
+	for label := range strings.SplitSeq(name, ".") {
+		message = append(append(message, byte(len(label))), label...)
+	}
+	message = append(message, 0, 0, 16, 0, 1)
+	for _, first := range []int{len(message), 255, 12, 0} {
+		raw := accessRecord(event.OpDNSQuery, 4711, string(message[:first]), string(message[first:]))
+		var ev event.Event
+		if err := decodeAccess(raw, &ev); err != nil {
+			t.Fatal(err)
+		}
+		a := &ev.Access
+		if a.Question.Name != name || a.Question.Type != 16 || a.Question.Labels != 4 || a.Said != "" || a.Path != "" || a.Detailed {
+			t.Errorf("%d: %+v", first, a)
+		}
+	}
+	var ev event.Event
+	if err := decodeAccess(accessRecord(event.OpDNSQuery, 0, "no query", ""), &ev); err != nil || ev.Access.Question.Name != "" {
+		t.Errorf("%+v, %v", ev.Access, err)
 	}
 }
 

@@ -173,11 +173,12 @@ const (
 	bpfOperationOP_SYSCALL                bpfOperation = 31
 	bpfOperationOP_ACCEPT                 bpfOperation = 32
 	bpfOperationOP_DUP                    bpfOperation = 33
-	bpfOperationOP_EXEC_AS_ROOT           bpfOperation = 34
-	bpfOperationOP_EXEC_AS_USER           bpfOperation = 35
-	bpfOperationOP_EXEC_AS_GROUP          bpfOperation = 36
-	bpfOperationOP_EXEC_WITH_CAPABILITIES bpfOperation = 37
-	bpfOperationOP_MAX                    bpfOperation = 38
+	bpfOperationOP_DNS_QUERY              bpfOperation = 34
+	bpfOperationOP_EXEC_AS_ROOT           bpfOperation = 35
+	bpfOperationOP_EXEC_AS_USER           bpfOperation = 36
+	bpfOperationOP_EXEC_AS_GROUP          bpfOperation = 37
+	bpfOperationOP_EXEC_WITH_CAPABILITIES bpfOperation = 38
+	bpfOperationOP_MAX                    bpfOperation = 39
 	bpfOperationOP_ABOVE                  bpfOperation = 31
 )
 
@@ -277,6 +278,8 @@ const (
 	bpfProgCgroupConnect6            = "cgroup_connect6"
 	bpfProgCgroupSendmsg4            = "cgroup_sendmsg4"
 	bpfProgCgroupSendmsg6            = "cgroup_sendmsg6"
+	bpfProgDnsUdpSendmsg             = "dns_udp_sendmsg"
+	bpfProgDnsUdpv6Sendmsg           = "dns_udpv6_sendmsg"
 	bpfProgDup2Exit                  = "dup2_exit"
 	bpfProgDup3Exit                  = "dup3_exit"
 	bpfProgDupExit                   = "dup_exit"
@@ -381,6 +384,7 @@ const (
 	bpfVarAgentStart                 = "agent_start"
 	bpfVarAgentTgid                  = "agent_tgid"
 	bpfVarCanLoop                    = "can_loop"
+	bpfVarDnsLeast                   = "dns_least"
 	bpfVarHierarchy                  = "hierarchy"
 	bpfVarHierarchyId                = "hierarchy_id"
 	bpfVarKnownSecret                = "known_secret"
@@ -442,6 +446,8 @@ type bpfProgramSpecs struct {
 	CgroupConnect6            *ebpf.ProgramSpec `ebpf:"cgroup_connect6"`
 	CgroupSendmsg4            *ebpf.ProgramSpec `ebpf:"cgroup_sendmsg4"`
 	CgroupSendmsg6            *ebpf.ProgramSpec `ebpf:"cgroup_sendmsg6"`
+	DnsUdpSendmsg             *ebpf.ProgramSpec `ebpf:"dns_udp_sendmsg"`
+	DnsUdpv6Sendmsg           *ebpf.ProgramSpec `ebpf:"dns_udpv6_sendmsg"`
 	Dup2Exit                  *ebpf.ProgramSpec `ebpf:"dup2_exit"`
 	Dup3Exit                  *ebpf.ProgramSpec `ebpf:"dup3_exit"`
 	DupExit                   *ebpf.ProgramSpec `ebpf:"dup_exit"`
@@ -581,6 +587,7 @@ type bpfVariableSpecs struct {
 	AgentStart  *ebpf.VariableSpec `ebpf:"agent_start"`
 	AgentTgid   *ebpf.VariableSpec `ebpf:"agent_tgid"`
 	CanLoop     *ebpf.VariableSpec `ebpf:"can_loop"`
+	DnsLeast    *ebpf.VariableSpec `ebpf:"dns_least"`
 	Hierarchy   *ebpf.VariableSpec `ebpf:"hierarchy"`
 	HierarchyId *ebpf.VariableSpec `ebpf:"hierarchy_id"`
 	KnownSecret *ebpf.VariableSpec `ebpf:"known_secret"`
@@ -673,6 +680,7 @@ type bpfVariables struct {
 	AgentStart  *ebpf.Variable `ebpf:"agent_start"`
 	AgentTgid   *ebpf.Variable `ebpf:"agent_tgid"`
 	CanLoop     *ebpf.Variable `ebpf:"can_loop"`
+	DnsLeast    *ebpf.Variable `ebpf:"dns_least"`
 	Hierarchy   *ebpf.Variable `ebpf:"hierarchy"`
 	HierarchyId *ebpf.Variable `ebpf:"hierarchy_id"`
 	KnownSecret *ebpf.Variable `ebpf:"known_secret"`
@@ -696,6 +704,8 @@ type bpfPrograms struct {
 	CgroupConnect6            *ebpf.Program `ebpf:"cgroup_connect6"`
 	CgroupSendmsg4            *ebpf.Program `ebpf:"cgroup_sendmsg4"`
 	CgroupSendmsg6            *ebpf.Program `ebpf:"cgroup_sendmsg6"`
+	DnsUdpSendmsg             *ebpf.Program `ebpf:"dns_udp_sendmsg"`
+	DnsUdpv6Sendmsg           *ebpf.Program `ebpf:"dns_udpv6_sendmsg"`
 	Dup2Exit                  *ebpf.Program `ebpf:"dup2_exit"`
 	Dup3Exit                  *ebpf.Program `ebpf:"dup3_exit"`
 	DupExit                   *ebpf.Program `ebpf:"dup_exit"`
@@ -808,6 +818,8 @@ func (p *bpfPrograms) Close() error {
 		p.CgroupConnect6,
 		p.CgroupSendmsg4,
 		p.CgroupSendmsg6,
+		p.DnsUdpSendmsg,
+		p.DnsUdpv6Sendmsg,
 		p.Dup2Exit,
 		p.Dup3Exit,
 		p.DupExit,

@@ -76,6 +76,10 @@ func perform(name, dir string) int {
 		err = dupOne(strings.TrimPrefix(name, dupPrefix), dir)
 	case strings.HasPrefix(name, servePrefix):
 		err = serveOne(strings.TrimPrefix(name, servePrefix), port)
+	case strings.HasPrefix(name, askPrefix):
+		err = askFor(strings.TrimPrefix(name, askPrefix), dir)
+	case name == signedModule:
+		err = loadSigned(dir)
 	case name == multipath:
 		err = listenMultipath(port)
 	case isPort == nil:

@@ -47,6 +47,7 @@ type Enforcer struct {
 	maps                  maps
 	paused                *ebpf.Variable
 	asking                *ebpf.Variable // the kernel's word about rules
+	leastQuestion         *ebpf.Variable // beside it
 	pinsInode, pinsDevice *ebpf.Variable
 	links                 []attached
 	strength              Strength
@@ -244,6 +245,7 @@ func (e *Enforcer) take(collection *ebpf.Collection) error {
 		return fmt.Errorf("take maps: %w", err)
 	}
 	e.paused, e.asking = collection.Variables["paused_until"], collection.Variables["rules"]
+	e.leastQuestion = collection.Variables["dns_least"]
 	e.pinsInode, e.pinsDevice = collection.Variables["pins_inode"], collection.Variables["pins_device"]
 	return e.syscalls.take(collection)
 }

@@ -42,6 +42,8 @@ const (
 func lateHooks() []lateHook {
 	return []lateHook{
 		{name: "fentry/" + acceptFunction, program: acceptProgram, op: event.OpAccept, targets: []string{acceptFunction}},
+		{name: "fentry/udp_sendmsg", program: "dns_udp_sendmsg", op: event.OpDNSQuery, targets: []string{"udp_sendmsg"}},
+		{name: "fentry/udpv6_sendmsg", program: "dns_udpv6_sendmsg", op: event.OpDNSQuery, targets: []string{"udpv6_sendmsg"}},
 		callHook("dup", "dup_exit"), callHook("dup2", "dup2_exit"), callHook("dup3", "dup3_exit"),
 	}
 }

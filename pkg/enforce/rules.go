@@ -24,8 +24,9 @@ type Rules struct {
 // loadedRules is what the kernel's tables hold for rules.
 type loadedRules struct {
 	Rules
-	now     []place   // entries
-	retired [][]place // of generations that are no longer asked for
+	now      []place   // entries
+	retired  [][]place // of generations that are no longer asked for
+	question uint32    // bytes of the shortest one to a name server that they want
 }
 
 // LoadRules puts in force what rules want of the kernel: which operations it tells of although the baseline
@@ -63,13 +64,27 @@ func (e *Enforcer) LoadRules(set *rule.Ruleset) (Rules, error) {
 		}
 	}
 	if err == nil {
-		err = e.asking.Set(uint64(next.Generation)<<ruleOperations | w.asking())
+		err = e.ask(w, next.Generation)
 	}
 	if err != nil {
 		return e.rules.Rules, fmt.Errorf("write rules to the kernel: %w", errors.Join(err, deleteAll(written)))
 	}
-	e.rules = loadedRules{Rules: next, now: written, retired: append(e.rules.retired, e.rules.now)}
+	e.rules = loadedRules{Rules: next, now: written, retired: append(e.rules.retired, e.rules.now), question: w.leastQuestion()}
 	return next, nil
+}
+
+// ask switches to rules that are written. Meanwhile those questions to name servers are told that either the earlier
+// rules or these want; that of too many is no mistake.
+func (e *Enforcer) ask(w *wishes, generation uint32) error {
+	least := w.leastQuestion()
+	if err := e.leastQuestion.Set(min(least, e.rules.question)); err != nil {
+		return err
+	}
+	if err := e.asking.Set(uint64(generation)<<ruleOperations | w.asking()); err != nil {
+		return err
+	}
+	_ = e.leastQuestion.Set(least)
+	return nil
 }
 
 // ruleOperations is RULE_OPERATIONS of bpf/wish.h; what is left of the kernel's word numbers the generations.
@@ -117,7 +132,7 @@ func (e *Enforcer) retire() error {
 func (e *Enforcer) sees(op event.Operation) bool {
 	hook := ""
 	switch op {
-	case event.OpAccept, event.OpDup:
+	case event.OpAccept, event.OpDup, event.OpDNSQuery:
 		return e.late.sees(op)
 	case event.OpUserns:
 		hook = "userns_create"

@@ -29,6 +29,7 @@ type wishes struct {
 	ops      uint64 // 1 << operation
 	asked    int    // times that something was added to what follows
 	byPath   bool   // they deny something by its path
+	shortest int    // name that they want of questions to name servers; 0: any
 	paths    map[textWish]bpfWish
 	above    map[textWish]bpfWish // the directories above those paths and begins that are denied something, of opAbove
 	prefixes map[textWish]bpfWish
@@ -135,6 +136,9 @@ func (w *wishes) add(i *rule.Interest, wish bpfWish) {
 	if op == event.OpUnspecified || wish == (bpfWish{}) {
 		return
 	}
+	if op == event.OpDNSQuery {
+		w.noteName(i.Longer)
+	}
 	w.ops |= 1 << op
 	switch {
 	case op.OnPath():
@@ -147,6 +151,22 @@ func (w *wishes) add(i *rule.Interest, wish bpfWish) {
 	for _, v := range i.Values {
 		join(w, w.facts, factWish{op: op, value: v.Value & (^uint32(0) << (32 - v.Bits)), bits: v.Bits}, wish)
 	}
+}
+
+// noteName takes down that names of so many bytes and more are asked for.
+func (w *wishes) noteName(bytes int) {
+	if w.ops&(1<<event.OpDNSQuery) == 0 || bytes < w.shortest {
+		w.shortest = bytes
+	}
+}
+
+// leastQuestion is bpf/enforce_dns.h's dns_least: the bytes of the shortest question that is wanted.
+func (w *wishes) leastQuestion() uint32 {
+	const ends = 6 // beside the text: the length of the first label, that of the root, type and class
+	if w.shortest <= 1 {
+		return 0 // the root's name is shorter than its text
+	}
+	return uint32(w.shortest) + ends
 }
 
 func (w *wishes) addPaths(op event.Operation, tests []rule.PathTest, wish bpfWish) {

@@ -109,6 +109,9 @@ func (w *wishes) find(ev *event.Event) []bpfWish {
 	case op.OnNumber():
 		return []bpfWish{w.longestFact(factWish{op: op, value: ev.Access.Value, bits: 32})}
 	}
+	if name := len(ev.Access.Question.Name); op == event.OpDNSQuery && uint32(name+6) < w.leastQuestion() {
+		return nil // the length of the first label, that of the root, type and class
+	}
 	fact := factWish{op: op, bits: 128, address: ev.Access.Address.Addr().As16()}
 	protocol, port := uint32(ev.Access.Protocol)<<16, uint32(ev.Access.Port)
 	var all []bpfWish

@@ -10,7 +10,11 @@
 //	}
 package event
 
-import "net/netip"
+import (
+	"net/netip"
+
+	"github.com/plumbline-io/plumbline/pkg/dns"
+)
 
 // Kind says which family of facts an Event carries. The values are bpf/event.h's.
 type Kind uint16
@@ -214,6 +218,8 @@ type AccessInfo struct {
 
 	Call       string // of OpDup: dup, dup2 or dup3
 	Descriptor uint32 // of OpDup: the new one
+
+	Question dns.Question // of OpDNSQuery; without a Name, what was sent is no query
 
 	// Why a rule denies what it does not say.
 	Reached  string // by this name, of what is called Path too, which it denies

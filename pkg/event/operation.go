@@ -47,6 +47,7 @@ const (
 	OpSyscall              // Value: a syscalls.Call, which is learnt and never held
 	OpAccept               // a TCP connection was taken, from Address, on Port of ours
 	OpDup                  // dup, dup2 or dup3 made a descriptor of a socket, whose other end is at Address and Port; no Protocol: a Unix socket
+	OpDNSQuery             // a datagram was sent to port 53 of Address
 	OpExecAsRoot           // a set-uid file was executed, which made somebody else root
 	OpExecAsUser           // the same, another user than root
 	OpExecAsGroup          // a set-gid file was executed
@@ -75,7 +76,7 @@ func (o Operation) GivesRights() bool { return o >= OpExecAsRoot && o < OpCount 
 func (o Operation) OnAddress() bool { return o >= OpConnect && o < OpSocket || o.OnlyTold() }
 
 // OnlyTold says whether an operation is told while a rule asks for it, and is in no baseline.
-func (o Operation) OnlyTold() bool { return o == OpAccept || o == OpDup }
+func (o Operation) OnlyTold() bool { return o >= OpAccept && o < OpExecAsRoot }
 
 // OnNumber says whether a Key of this operation has a number.
 func (o Operation) OnNumber() bool { return o >= OpSocket && o <= OpSyscall }

@@ -30,7 +30,7 @@ func (s *scope) doubtOutcomes(n *node, negated bool, set classes) {
 		return
 	case n.kind == checkNode:
 		t := n.check.left.firstField()
-		if t == nil || set&results()&^(execs()|onlyTold()) == 0 {
+		if t == nil || set&results()&^(execs()|accepts()|dups()) == 0 {
 			return
 		}
 		switch t.name {

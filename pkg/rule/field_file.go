@@ -30,7 +30,7 @@ func descriptorType(e *Env) (name, letter string) {
 // fileFields are of the descriptor that the operation makes or uses.
 func fileFields() []field {
 	all := descriptors() | unixes() | sockets()
-	num := number("fd.num", descriptors()|onlyTold(), rawResult)
+	num := number("fd.num", descriptors()|accepts()|dups(), rawResult)
 	num.vague = true
 	name := text("fd.name", all, func(e *Env) string {
 		switch _, letter := descriptorType(e); letter {

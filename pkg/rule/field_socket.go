@@ -32,9 +32,9 @@ func accepts() classes { return opsOf(event.OpAccept) }
 func dups() classes { return opsOf(event.OpDup) }
 
 // socketFields are of IP sockets. Of others than accepts and dups, an event knows one end: the remote one of connect and send,
-// which is the server then, and the local one of bind and listen, the server too.
+// which is the server then, and the local one of bind and listen, the server too. That of a question to a name server is the remote one.
 func socketFields() []field {
-	remote, local, both := opsOf(event.OpConnect, event.OpSend), opsOf(event.OpBind, event.OpListen), accepts()
+	remote, local, both := opsOf(event.OpConnect, event.OpSend, event.OpDNSQuery), opsOf(event.OpBind, event.OpListen), accepts()
 	either := both | dups()
 	keyed := func(e *Env) (netip.Addr, bool) {
 		prefix := e.Event.Access.Address
@@ -42,7 +42,7 @@ func socketFields() []field {
 	}
 	server := func(e *Env) (netip.Addr, bool) {
 		a := &e.Event.Access
-		if a.Op.OnlyTold() {
+		if a.Op == event.OpAccept || a.Op == event.OpDup {
 			return a.Local, a.Local.IsValid()
 		}
 		return keyed(e)

@@ -19,6 +19,7 @@ type Interest struct {
 	Ports     []PortRange      // one of them; nil: any port
 	Protocols []event.Protocol // one of them; nil: any protocol
 	Values    []ValueTest      // one of them; nil: any number
+	Longer    int              // of OpDNSQuery: bytes of the name, at least
 	Where     Where            // who acts
 	Traits    []TraitTest      // all of them; nil: whoever acts
 	Exact     bool             // the tests decide the rule
@@ -108,7 +109,7 @@ func (r *Rule) Plan() []Interest {
 func (b *bound) interest(class int) Interest {
 	i := Interest{
 		Kind: event.Kind(class), Paths: b.paths, Networks: b.networks, Ports: b.ports, Protocols: b.protocols,
-		Values: b.values, Where: b.where, Traits: b.traits, Exact: b.exact,
+		Values: b.values, Longer: b.longer, Where: b.where, Traits: b.traits, Exact: b.exact,
 	}
 	if i.Where == 0 {
 		i.Where = Anywhere
@@ -184,6 +185,7 @@ func (i *Interest) Passes(e *Env) bool {
 		passes(i.Ports, func(p PortRange) bool { return p.Low <= a.Port && a.Port <= p.High }) &&
 		passes(i.Protocols, func(p event.Protocol) bool { return p == a.Protocol }) &&
 		passes(i.Values, func(t ValueTest) bool { return t.Passes(a.Value) }) &&
+		len(a.Question.Name) >= i.Longer &&
 		!slices.ContainsFunc(i.Traits, func(t TraitTest) bool { return !t.passes(e) })
 }
 
@@ -202,6 +204,7 @@ type bound struct {
 	ports     []PortRange
 	protocols []event.Protocol
 	values    []ValueTest
+	longer    int         // as of Interest
 	where     Where       // 0: anywhere
 	traits    []TraitTest // of an alternative only, see alternatives; all of them
 }
@@ -260,7 +263,7 @@ func both(a, b bound) bound {
 	all := bound{
 		paths: narrower(a.paths, b.paths, &exact, breadth), networks: narrower(a.networks, b.networks, &exact, nil),
 		ports: narrower(a.ports, b.ports, &exact, nil), protocols: narrower(a.protocols, b.protocols, &exact, nil),
-		values: narrower(a.values, b.values, &exact, nil), where: a.where | b.where,
+		values: narrower(a.values, b.values, &exact, nil), longer: max(a.longer, b.longer), where: a.where | b.where,
 	}
 	if a.where != 0 && b.where != 0 {
 		all.where = a.where & b.where
@@ -319,7 +322,7 @@ func either(a, b bound) bound {
 	u := bound{
 		paths: wider(a.paths, b.paths, &factors), networks: wider(a.networks, b.networks, &factors),
 		ports: wider(a.ports, b.ports, &factors), protocols: wider(a.protocols, b.protocols, &factors),
-		values: wider(a.values, b.values, &factors),
+		values: wider(a.values, b.values, &factors), longer: min(a.longer, b.longer),
 	}
 	if a.where != b.where {
 		factors++
@@ -352,5 +355,5 @@ func wider[T any](a, b []T, factors *int) []T {
 // anything says whether nothing is asked.
 func (b *bound) anything() bool {
 	return !b.never && b.paths == nil && b.networks == nil && b.ports == nil && b.protocols == nil &&
-		b.values == nil && b.where == 0
+		b.values == nil && b.longer == 0 && b.where == 0
 }

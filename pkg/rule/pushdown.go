@@ -33,6 +33,8 @@ func (n *node) tests(class int) bound {
 		b = protocolBound(n.operands)
 	case f.name == "container.id":
 		b = containerBound(n.check.op, n.operands)
+	case f.name == nameLength:
+		b = lengthBound(n.check.op, n.operands)
 	default:
 		if op, ok := operationOf(class); ok {
 			b = valueBound(f.name, op, n.check.op, n.operands)

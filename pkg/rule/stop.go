@@ -31,7 +31,7 @@ func stoppable() classes {
 	return kindsOf(event.Exec, event.ExecCheck, event.Access) &^ (opsOf(event.OpSyscall) | onlyTold())
 }
 
-// onlyTold are connections that a server takes, and descriptors of sockets that are made of others.
+// onlyTold are connections that a server takes, descriptors of sockets that are made of others, and questions to name servers.
 func onlyTold() classes { return opsWhere(event.Operation.OnlyTold) }
 
 // decidable reports what keeps the kernel from deciding a rule that stops something.
@@ -109,24 +109,27 @@ func (r *Rule) telling() (first *node, about classes) {
 		if negated {
 			holds = n.mayNot
 		}
-		names := n.field != nil && slices.Contains([]string{"evt.type", "syscall.type", "evt.operation"}, n.field.name) &&
-			slices.ContainsFunc(n.operands, namesTold)
-		if told := holds & onlyTold(); first == nil && told != 0 && (names || told == holds) {
+		told := holds & onlyTold()
+		if first == nil && told != 0 && (told&n.names() != 0 || told == holds) {
 			first, about = n, told
 		}
 	})
 	return first, about
 }
 
-// namesTold says whether a value of evt.type or evt.operation names what is only told.
-func namesTold(value string) bool {
-	named := operationsNamed([]string{value})
+// names is what is only told of what a check of evt.type or evt.operation names.
+func (n *node) names() (named classes) {
+	if n.field == nil || !slices.Contains([]string{"evt.type", "syscall.type", "evt.operation"}, n.field.name) {
+		return 0
+	}
+	named = operationsNamed(n.operands)
 	onlyTold().each(func(class int) {
-		if told := classType(class); value == told || slices.Contains(siblings(told), value) {
+		told := classType(class)
+		if slices.ContainsFunc(n.operands, func(value string) bool { return value == told || slices.Contains(siblings(told), value) }) {
 			named |= 1 << class
 		}
 	})
-	return named&onlyTold() != 0
+	return named & onlyTold()
 }
 
 // excerpt is the text of a check.

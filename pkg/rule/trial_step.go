@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
+	"github.com/plumbline-io/plumbline/pkg/dns"
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
@@ -104,6 +106,11 @@ type step struct {
 		Descriptor uint32 `yaml:"descriptor"` // of dup, the new one
 		LocalPort  uint16 `yaml:"local_port"` // of dup, ours
 
+		Query struct {
+			Name string `yaml:"name"`
+			Type string `yaml:"type"` // A, unless given
+		} `yaml:"query"` // of dns_query; without a name, what was sent is none
+
 		Comm     string `yaml:"comm"` // of the thread; the process's unless given
 		Unlinked bool   `yaml:"unlinked"`
 		Known    bool   `yaml:"in_baseline"` // the baseline that the workload is compared with holds it
@@ -125,7 +132,7 @@ type step struct {
 type repeat struct {
 	Times int           `yaml:"times"` // 1 to 10000
 	Every time.Duration `yaml:"every"`
-	Vary  []string      `yaml:"vary"` // port and address count up, path gets a number
+	Vary  []string      `yaml:"vary"` // port and address count up, path gets a number, and so has query in place of its first letters
 }
 
 // appendTo adds the step's events to the test, the first of them after at. It returns the time of the last.
@@ -185,7 +192,7 @@ func (t *step) facts(to *Step) {
 	to.Container.Repository, to.Container.Tag, to.Container.Digest = SplitImage(c.Image)
 }
 
-// vary makes the nth repetition of an event differ.
+// vary makes the nth repetition of an event differ. In a name, the number and a hyphen take the place of as many bytes.
 func vary(ev *event.Event, path string, what []string, n int) error {
 	for _, part := range what {
 		switch part {
@@ -199,8 +206,14 @@ func vary(ev *event.Event, path string, what []string, n int) error {
 			ev.Access.Address = netip.PrefixFrom(next, next.BitLen())
 		case "path":
 			ev.Access.Path = path + strconv.Itoa(n)
+		case "query":
+			q, number := ev.Access.Question, strconv.Itoa(n)+"-"
+			if len(number) > strings.IndexByte(q.Name+".", '.') {
+				return errors.New("repeat: there is no name to vary, or its first label is too short for the number")
+			}
+			ev.Access.Question, _ = dns.Ask(number+q.Name[len(number):], q.Type)
 		default:
-			return fmt.Errorf("repeat: cannot vary %.40q: want port, address or path", part)
+			return fmt.Errorf("repeat: cannot vary %.40q: want port, address, path or query", part)
 		}
 	}
 	return nil
@@ -293,14 +306,32 @@ func (t *step) access(ev *event.Event) error {
 		key.Value, errs[3] = event.ParseValue(key.Op, a.Value)
 	}
 	ev.Access = event.AccessInfo{Key: key, Comm: cmp.Or(a.Comm, t.Process.Comm), Unlinked: a.Unlinked, Known: a.Known, Said: a.Said, ByAncestor: a.ByAncestor, HostNamespace: a.HostNamespace}
-	return errors.Join(append(errs[:], t.detail(&ev.Access), t.ends(&ev.Access))...)
+	return errors.Join(append(errs[:], t.detail(&ev.Access), t.ends(&ev.Access), t.question(&ev.Access))...)
+}
+
+// question fills in what a name server is asked.
+func (t *step) question(a *event.AccessInfo) error {
+	q := t.Access.Query
+	kind, ok := dns.ParseType(cmp.Or(q.Type, "A"))
+	switch {
+	case q.Name == "" && q.Type == "":
+		return nil
+	case a.Op != event.OpDNSQuery:
+		return fmt.Errorf("%s has no query", a.Op)
+	case !ok:
+		return fmt.Errorf("query: type %.40q is no name of one", q.Type)
+	}
+	if a.Question, ok = dns.Ask(q.Name, kind); !ok {
+		return fmt.Errorf("query: name %.300q is none", q.Name)
+	}
+	return nil
 }
 
 // ends fills in the ends of a connection beside the key.
 func (t *step) ends(a *event.AccessInfo) (err error) {
 	local, call := t.Access.Local, t.Access.Call
 	switch of := t.Access; {
-	case a.Op != event.OpAccept && of.Client != 0 || !a.Op.OnlyTold() && local != "":
+	case a.Op != event.OpAccept && of.Client != 0 || a.Op != event.OpAccept && a.Op != event.OpDup && local != "":
 		return fmt.Errorf("%s has no local and client_port", a.Op)
 	case a.Op != event.OpDup && (call != "" || of.Descriptor != 0 || of.LocalPort != 0):
 		return fmt.Errorf("%s has no call, descriptor and local_port", a.Op)

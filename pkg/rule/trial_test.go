@@ -30,7 +30,7 @@ func TestParseTestsRefuses(t *testing.T) {
 		"too often":         {"- {test: a, repeat: {times: 10001}}", "times is a number from 1 to 10000"},
 		"too many":          {strings.Repeat("- {test: a, repeat: {times: 10000}}\n", 11), "t.yaml:11: test \"a\": more than 100000 events"},
 		"back in time":      {"- {test: a, steps: [{}, {after: -1s}]}", "time goes forward"},
-		"vary what":         {"- {test: a, repeat: {times: 2, vary: [mood]}}", `cannot vary "mood": want port, address or path`},
+		"vary what":         {"- {test: a, repeat: {times: 2, vary: [mood]}}", `cannot vary "mood": want port, address, path or query`},
 		"last address":      {"- {test: a, event: access, access: {op: connect, address: 255.255.255.255}, repeat: {times: 2, vary: [address]}}", "no address to vary, or none after it"},
 		"name":              {"- test: a\n  names: {a b: []}\n", `names: "a b" is no name of a host`},
 		"name's address":    {"- test: a\n  names: {a: [x]}\n", `names: ParseAddr("x")`},

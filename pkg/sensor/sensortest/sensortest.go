@@ -280,7 +280,7 @@ func Clone(ev *event.Event) event.Event {
 	for _, s := range []*string{
 		&c.Exec.Path, &c.Exec.Filename, &c.Exec.Args, &c.Exec.Cwd, &c.Exec.Comm,
 		&c.Handshake.ServerName, &c.Handshake.ALPN, &c.Handshake.PeerSPIFFEID, &c.Cgroup.Path,
-		&c.Access.Path, &c.Access.Comm, &c.Access.Said,
+		&c.Access.Path, &c.Access.Comm, &c.Access.Said, &c.Access.Question.Name,
 	} {
 		*s = strings.Clone(*s)
 	}

@@ -48,6 +48,8 @@ func deeds() map[string]deed {
 		"connect": {none, func(_ int, args []string) error { return connect(args) }},
 		"dup":     {none, func(_ int, args []string) error { return dup(args) }},
 		"scan":    {none, func(_ int, args []string) error { return scan(args) }},
+		"ask":     {none, func(_ int, args []string) error { return ask(args) }},
+		"tunnel":  {none, func(_ int, args []string) error { return tunnel(args) }},
 		"address": {none, func(_ int, args []string) error { return addAddress(args[0]) }},
 		"map": {
 			openFile,

@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+#pragma once
+
+/*
+ * Datagrams to name servers, with what they begin with. Like enforce_accept.h: nothing is decided here, no baseline
+ * holds it, and the programs are there only while a rule asks.
+ *
+ * They are called for each message of a call that sends many, in the task that sends, before the kernel has copied it.
+ */
+
+#define AF_UNSPEC 0
+#define DNS_PORT 53
+#define DNS_HEADER 12
+#define DNS_BYTES 288		/* that are told: more than a header and the longest question */
+#define DNS_PIECES 8		/* in so many a message may lie */
+
+/* Messages with a shorter question match no rule: the bytes of its name, type and class. Written by the agent. */
+volatile __u32 dns_least;
+
+/* The pieces of what is sent. */
+struct pieces {
+	const struct iovec *of;	/* NULL: there is one, at */
+	void *at;
+	__u64 count;
+};
+
+/* false: the kernel itself sends, or what is sent is not at an address of user space. */
+static __always_inline bool find_pieces(struct iov_iter *iter, struct pieces *pieces)
+{
+	struct iov_iter___before_14 *before_14 = (void *)iter;
+	struct iov_iter___before_4 *before_4 = (void *)iter;
+
+	if (bpf_core_enum_value_exists(enum iter_type, ITER_UBUF) &&
+	    BPF_CORE_READ(iter, iter_type) == bpf_core_enum_value(enum iter_type, ITER_UBUF)) {
+		pieces->at = BPF_CORE_READ(iter, ubuf);
+		pieces->count = 1;
+		return true;
+	}
+	if (bpf_core_field_exists(iter->iter_type)) {
+		if (BPF_CORE_READ(iter, iter_type) != bpf_core_enum_value(enum iter_type, ITER_IOVEC))
+			return false;
+	} else if (!(BPF_CORE_READ(before_14, type) & bpf_core_enum_value(enum iter_type, ITER_IOVEC))) {
+		return false;
+	}
+	if (bpf_core_field_exists(iter->__iov))
+		pieces->of = BPF_CORE_READ(iter, __iov);
+	else
+		pieces->of = BPF_CORE_READ(before_4, iov);
+	pieces->count = BPF_CORE_READ(iter, nr_segs);
+	return true;
+}
+
+/* Writes the begin of a message of some bytes to place->access.path, with zeroes behind it, and returns how much that is. */
+static __always_inline __u32 read_message(struct place *p, struct iov_iter *iter, __u64 bytes)
+{
+	struct pieces pieces = {};
+	__u64 skip, more;
+	__u32 have = 0;
+
+	__builtin_memset(p->access.path, 0, DNS_BYTES);
+	if (!find_pieces(iter, &pieces))
+		return 0;
+	skip = BPF_CORE_READ(iter, iov_offset);
+	more = bytes < DNS_BYTES ? bytes : DNS_BYTES;
+	ROLLED for (__u32 i = 0; i < DNS_PIECES; i++) {
+		struct iovec piece = { .iov_base = pieces.at, .iov_len = skip + bytes };
+		__u64 n;
+
+		if (i >= pieces.count || !more)
+			break;
+		if (pieces.of && bpf_probe_read_kernel(&piece, sizeof(piece), &pieces.of[i]))
+			break;
+		n = piece.iov_len > skip ? piece.iov_len - skip : 0;
+		if (n > more)
+			n = more;
+		barrier_var(n);
+		n &= 2 * PATH_BYTES - 1;
+		barrier_var(have);
+		have &= 2 * PATH_BYTES - 1;
+		if (bpf_probe_read_user(&p->access.path[have], n, piece.iov_base + skip)) {
+			count_lost(FAULT_READ);
+			break;
+		}
+		have += n;
+		more -= n;
+		skip = 0;
+	}
+	return have;
+}
+
+/* Tells messages apart, but for their number, which is their first two bytes. */
+static __always_inline __u32 digest(struct place *p)
+{
+	const __u64 *words = (const void *)p->access.path;
+	__u64 sum = known_secret ^ (words[0] & ~0xffffULL);
+
+	ROLLED for (__u32 i = 1; i < DNS_BYTES / sizeof(__u64); i++)
+		sum = mix(sum ^ words[i]);
+	return mix(sum);
+}
+
+static __always_inline int on_dns(struct sock *sk, struct msghdr *msg, __u64 bytes, struct any_sockaddr *to, bool ipv6)
+{
+	struct subject subject;
+	struct place *p;
+	__u32 have;
+
+	if (bytes < DNS_HEADER + dns_least)
+		return 0;
+	if (!current_subject(&subject) || !subject.workload.id || !rules_ask(OP_DNS_QUERY))
+		return 0;	/* out of scope, the agent, or nobody asks */
+	p = begin_fact(&subject, OP_DNS_QUERY, HOOK_FENTRY);
+	if (!p)
+		return 0;	/* counted */
+	p->held = 0;
+	p->fact.value = protocol_and_port(BPF_CORE_READ(sk, sk_protocol), DNS_PORT);
+	if (ipv6)
+		__builtin_memcpy(p->fact.address, to->ipv6, sizeof(to->ipv6));
+	else
+		put_mapped(p->fact.address, to->ipv4);
+	have = read_message(p, &msg->msg_iter, bytes);
+	p->access.path_len = have < PATH_BYTES ? have : PATH_BYTES - 1;
+	p->access.said_len = have - p->access.path_len;
+	p->detail = digest(p);
+	check_fact(p->number);
+	return 0;
+}
+
+/* The kernel has copied the address, if one was given. Else the socket is connected, or sending fails. */
+SEC("fentry/udp_sendmsg")
+int BPF_PROG(dns_udp_sendmsg, struct sock *sk, struct msghdr *msg, size_t bytes)
+{
+	void *name = BPF_CORE_READ(msg, msg_name);
+	struct any_sockaddr to = {};
+
+	if (name) {
+		bpf_probe_read_kernel(&to, __builtin_offsetof(struct any_sockaddr, ipv6), name);
+	} else {
+		to.port = BPF_CORE_READ(sk, __sk_common.skc_dport);
+		to.ipv4 = BPF_CORE_READ(sk, __sk_common.skc_daddr);
+	}
+	if (to.port != bpf_htons(DNS_PORT))
+		return 0;
+	return on_dns(sk, msg, bytes, &to, false);
+}
+
+/* What goes to an address of IPv4 is handed on to the other function. */
+SEC("fentry/udpv6_sendmsg")
+int BPF_PROG(dns_udpv6_sendmsg, struct sock *sk, struct msghdr *msg, size_t bytes)
+{
+	void *name = BPF_CORE_READ(msg, msg_name);
+	struct any_sockaddr to = {};
+	__u32 *words;
+
+	if (name)
+		bpf_probe_read_kernel(&to, sizeof(to), name);
+	if (to.family == AF_INET)
+		return 0;
+	if (to.family == AF_UNSPEC) {
+		to.port = BPF_CORE_READ(sk, __sk_common.skc_dport);
+		bpf_core_read(to.ipv6, sizeof(to.ipv6), &sk->__sk_common.skc_v6_daddr);
+	}
+	if (to.port != bpf_htons(DNS_PORT))
+		return 0;
+	words = (__u32 *)to.ipv6;
+	if (!words[0] && !words[1] && words[2] == bpf_htonl(0xffff))
+		return 0;
+	return on_dns(sk, msg, bytes, &to, true);
+}
