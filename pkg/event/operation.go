@@ -57,7 +57,7 @@ const (
 
 // NamespaceEntered, beside the kind, is what OpNamespace has if the namespace was there before. A new user namespace is
 // OpUserns.
-const NamespaceEntered = 1 << 8
+const NamespaceEntered = 1 << 31
 
 // What OpPtrace was for. Reading and writing /proc/PID/mem and process_vm_writev(2) count as attach.
 const (
