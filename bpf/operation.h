@@ -129,7 +129,7 @@ enum dup_call {
 #define PTRACE_KEY_OTHER (1 << 8)	/* the other process is in another workload */
 
 /* Of a namespace: which of the bits CLONE_NEW* its kind is; 0: that is not known. */
-#define NAMESPACE_ENTERED (1 << 8)	/* and not made */
+#define NAMESPACE_ENTERED (1U << 31)	/* and not made */
 
 /* Sent up to .path, then path_len and said_len bytes of it. */
 struct access_event {

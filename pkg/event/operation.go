@@ -57,7 +57,7 @@ const (
 
 // NamespaceEntered, beside the kind, is what OpNamespace has if the namespace was there before. A new user namespace is
 // OpUserns.
-const NamespaceEntered = 1 << 8
+const NamespaceEntered = 1 << 31
 
 // What OpPtrace was for. Reading and writing /proc/PID/mem and process_vm_writev(2) count as attach.
 const (
@@ -76,7 +76,7 @@ func (o Operation) GivesRights() bool { return o >= OpExecAsRoot && o < OpCount 
 func (o Operation) OnAddress() bool { return o >= OpConnect && o < OpSocket || o.OnlyTold() }
 
 // OnlyTold says whether an operation is told while a rule asks for it, and is in no baseline.
-func (o Operation) OnlyTold() bool { return o >= OpAccept && o <= OpDNSQuery }
+func (o Operation) OnlyTold() bool { return o >= OpAccept && o < OpExecAsRoot }
 
 // OnNumber says whether a Key of this operation has a number.
 func (o Operation) OnNumber() bool { return o >= OpSocket && o <= OpSyscall }

@@ -117,8 +117,23 @@ func (b *bound) interest(class int) Interest {
 	if op, ok := operationOf(class); ok {
 		i.Kind, i.Op = event.Access, op
 	}
+	if i.Op == event.OpNamespace {
+		i.Values = ofNamespaces(i.Values, class == enteredClass)
+	}
 	i.Exact = i.Exact && i.fits()
 	return i
+}
+
+// ofNamespaces are those tests of OpNamespace's number that one of its classes can pass.
+func ofNamespaces(tests []ValueTest, entered bool) []ValueTest {
+	all := ValueTest{0, 1}
+	if entered {
+		all.Value = event.NamespaceEntered
+	}
+	if tests == nil {
+		return []ValueTest{all}
+	}
+	return slices.DeleteFunc(slices.Clone(tests), func(t ValueTest) bool { return !all.Passes(t.Value) })
 }
 
 // together is what is wanted of OpCreate or OpDup, whose classes the kernel does not tell apart: it decides for all of
