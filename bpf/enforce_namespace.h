@@ -72,23 +72,34 @@ static __always_inline void *entry_registers(void)
 	return BPF_CORE_READ(task, stack) + THREAD_SIZE - sizeof(struct pt_regs);
 }
 
+/* Each by itself: all of them are too many for the stack. */
+#define REGISTER(to, from) bpf_probe_read_kernel(&(to), sizeof(from), &(from))
+
 static __always_inline void read_call(struct call *c)
 {
-	struct pt_regs regs = {};
+	struct pt_regs *regs = entry_registers();
 
-	bpf_probe_read_kernel(&regs, sizeof(regs), entry_registers());
-	c->compat = is_compat();
+	*c = (struct call){ .compat = is_compat() };
 #if defined(__TARGET_ARCH_x86)
-	c->number = regs.orig_rax;
-	c->first = c->compat ? (__u32)regs.rbx : regs.rdi;
-	c->second = c->compat ? regs.rcx : regs.rsi;
-	if (!c->compat)
-		c->number &= ~X32_SYSCALL_BIT;
+	__u64 number = 0;
+
+	REGISTER(number, regs->orig_rax);
+	if (c->compat) {
+		REGISTER(c->first, regs->rbx);
+		REGISTER(c->second, regs->rcx);
+	} else {
+		REGISTER(c->first, regs->rdi);
+		REGISTER(c->second, regs->rsi);
+		number &= ~(__u64)X32_SYSCALL_BIT;
+	}
+	c->number = number;
 #elif defined(__TARGET_ARCH_arm64)
-	c->number = regs.syscallno;
-	c->first = c->compat ? (__u32)regs.user_regs.regs[0] : regs.user_regs.regs[0];
-	c->second = regs.user_regs.regs[1];
+	REGISTER(c->number, regs->syscallno);
+	REGISTER(c->first, regs->user_regs.regs[0]);
+	REGISTER(c->second, regs->user_regs.regs[1]);
 #endif
+	if (c->compat)
+		c->first = (__u32)c->first;
 }
 
 /*
