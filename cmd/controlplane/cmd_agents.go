@@ -21,11 +21,13 @@ func newAgents() *cobra.Command {
 		Use:   "agents",
 		Short: "Show the agents, what works on each and what each lost",
 		Long: `Show every agent that was ever heard of. STATE is healthy, late (missed two heartbeats) or lost
-(missed ten). MODES counts workloads; in capitals are the enforced ones (UNFIT: the kernel has no room for all of it) that are held to less than their
-baselines say: PAUSED, STEPPED_DOWN, BLIND (hooks are missing), UNPINNED (ends with the agent). HOOKS is how many hooks are supported, of how many. LOST counts events and alerts that
-the agent could not deliver since it started; MISSING counts gaps in the alerts that were stored. FALCO counts the alerts that
-the agent took from the Falco of its node since it started; ERROR: none can be had, or what came last was refused; -: it takes
-none. The reasons for all these, and for each hook, are in -o json.`,
+(missed ten). MODES counts workloads; in capitals are the enforced ones that are held to less than
+their baselines say: PAUSED, STEPPED_DOWN, BLIND (hooks are missing), UNPINNED (ends with the agent),
+UNFIT (the kernel has no room for all of it). HOOKS is how many hooks are supported, of how many.
+LOST counts events and alerts that the agent could not deliver since it started; MISSING counts gaps
+in the alerts that were stored. FALCO counts the alerts that the agent took from the Falco of its node
+since it started; ERROR: none can be had, or what came last was refused; -: it takes none. The reasons
+for all these, and for each hook, are in -o json.`,
 		Example: `  plumbline agents
   plumbline agents -o json | jq '.heartbeat.support[] | select(.supported | not)'`,
 		Args: cobra.NoArgs,
