@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	"github.com/plumbline-io/plumbline/pkg/baseline"
-	"github.com/plumbline-io/plumbline/pkg/detect"
 	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/sensor"
 )
@@ -15,13 +14,8 @@ import (
 // What an earlier version did not learn is audited although the mode is enforce, until somebody promotes the baseline for a
 // reason, and the status says so.
 func TestLackingIsAudited(t *testing.T) {
-	dir, shop := t.TempDir(), detect.Subject{Name: "shop.service", Kind: "unit"}
-	maps := newEntryMaps(10 * baseline.MaxEntries)
-	r := newTestRegistry(t, dir, maps, maps)
-	if err := r.Join(42, shop); err != nil {
-		t.Fatal(err)
-	}
-	learnPrograms(r, 1, "/bin/shop")
+	dir := t.TempDir()
+	r, maps, shop := learntShop(t, dir)
 	if err := r.SetMode(shop.Name, event.Enforce, "test"); err != nil {
 		t.Fatal(err)
 	}

@@ -134,16 +134,23 @@ func read(path string) *event.Event {
 	return &event.Event{Kind: event.Access, Access: event.AccessInfo{Key: event.Key{Op: event.OpRead, Path: path}}}
 }
 
-// What may not be enforced is not enforced by the next agent either, until learning begins anew or the mode
-// is set again.
-func TestSoftenedOverRestart(t *testing.T) {
-	dir, shop := t.TempDir(), detect.Subject{Name: "shop.service", Kind: "unit"}
-	maps := newEntryMaps(10 * baseline.MaxEntries)
+// learntShop is a registry that keeps its baselines in dir, with a unit in cgroup 42 that has executed something.
+func learntShop(t *testing.T, dir string) (*registry, *entryMaps, detect.Subject) {
+	t.Helper()
+	shop, maps := detect.Subject{Name: "shop.service", Kind: "unit"}, newEntryMaps(10*baseline.MaxEntries)
 	r := newTestRegistry(t, dir, maps, maps)
 	if err := r.Join(42, shop); err != nil {
 		t.Fatal(err)
 	}
 	learnPrograms(r, 1, "/bin/shop")
+	return r, maps, shop
+}
+
+// What may not be enforced is not enforced by the next agent either, until learning begins anew or the mode
+// is set again.
+func TestSoftenedOverRestart(t *testing.T) {
+	dir := t.TempDir()
+	r, maps, shop := learntShop(t, dir)
 	for i := range baseline.MaxEntries {
 		r.Learn(1, read(fmt.Sprintf("/data/x%da", i)), time.Unix(1_800_000_000, 0))
 	}
