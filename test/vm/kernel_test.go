@@ -66,11 +66,17 @@ func (a *archive) write(file, text string) {
 // fetch is line.fetch from this archive.
 func (a *archive) fetch(l line, cache string) (Kernel, error) {
 	a.t.Helper()
-	private, err := makeApt(filepath.Join(cache, "apt"), "amd64", "deb [trusted=yes] file:"+a.dir+" ./\n")
+	return l.fetch(a.apt(filepath.Join(cache, "apt")), cache)
+}
+
+// apt is a private directory that has this archive alone.
+func (a *archive) apt(dir string) *apt {
+	a.t.Helper()
+	private, err := makeApt(dir, "amd64", "deb [trusted=yes] file:"+a.dir+" ./\n")
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	return l.fetch(private, cache)
+	return private
 }
 
 func TestFetchTakesTheNewest(t *testing.T) {
