@@ -26,8 +26,6 @@ type Kernel struct {
 	Arch    string // Go's name
 	Image   string // file
 	Tree    string // unpacked programs for another architecture than the machine's; else empty
-	// Emulator runs it.
-	Emulator Emulator
 }
 
 // line says where a kernel comes from.
@@ -69,26 +67,18 @@ func CacheDir() (string, error) {
 }
 
 // Fetch gets the newest kernel of a line, from the cache if that is younger than a day or if there
-// is no network, and the emulator for it.
+// is no network.
 func Fetch(name string) (Kernel, error) {
 	i := slices.IndexFunc(lines(), func(l line) bool { return l.name == name })
 	if i < 0 {
 		return Kernel{}, fmt.Errorf("find kernel %q: want one of %s", name, strings.Join(Lines(), ", "))
 	}
+	l := lines()[i]
 	cache, err := CacheDir()
 	if err != nil {
 		return Kernel{}, err
 	}
-	k, err := lines()[i].newest(filepath.Join(cache, name))
-	if err != nil {
-		return Kernel{}, err
-	}
-	k.Emulator = fetchEmulator(cache, k.Arch)
-	return k, nil
-}
-
-// newest is the kernel of a line, in the directory of its cache.
-func (l line) newest(dir string) (Kernel, error) {
+	dir := filepath.Join(cache, l.name)
 	unlock, err := lock(dir)
 	if err != nil {
 		return Kernel{}, err

@@ -66,17 +66,11 @@ func (a *archive) write(file, text string) {
 // fetch is line.fetch from this archive.
 func (a *archive) fetch(l line, cache string) (Kernel, error) {
 	a.t.Helper()
-	return l.fetch(a.apt(filepath.Join(cache, "apt")), cache)
-}
-
-// apt is a private directory that has this archive alone.
-func (a *archive) apt(dir string) *apt {
-	a.t.Helper()
-	private, err := makeApt(dir, "amd64", "deb [trusted=yes] file:"+a.dir+" ./\n")
+	private, err := makeApt(filepath.Join(cache, "apt"), "amd64", "deb [trusted=yes] file:"+a.dir+" ./\n")
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	return private
+	return l.fetch(private, cache)
 }
 
 func TestFetchTakesTheNewest(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
@@ -80,7 +81,8 @@ func (p *Passed) Put(digest string, results []Result, boot time.Duration) error 
 // Digest is of all that makes the guest what it is.
 func (m *Machine) Digest() (string, error) {
 	sum := sha256.New()
-	if err := sumQEMU(sum, m.Kernel.Emulator, m.qemu("")); err != nil {
+	program, args := m.qemu("")
+	if err := sumQEMU(sum, program, args); err != nil {
 		return "", err
 	}
 	if err := sumFile(sum, m.Kernel.Image); err != nil {
@@ -95,7 +97,7 @@ func (m *Machine) Digest() (string, error) {
 // Digest is of all that makes the guest what it is.
 func (s *Systemd) Digest() (string, error) {
 	sum := sha256.New()
-	if err := sumQEMU(sum, s.Kernel.Emulator, append(s.qemu("", ""), s.Off...)); err != nil {
+	if err := sumQEMU(sum, "qemu-system-x86_64", append(s.qemu("", ""), s.Off...)); err != nil {
 		return "", err
 	}
 	for _, file := range []string{s.Kernel.Image, s.Tar} {
@@ -109,8 +111,12 @@ func (s *Systemd) Digest() (string, error) {
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-func sumQEMU(sum io.Writer, e Emulator, args []string) error {
-	_, err := fmt.Fprintf(sum, "%s %s\n%s\n", e.Program, e.Version, strings.Join(args, "\n"))
+func sumQEMU(sum io.Writer, program string, args []string) error {
+	version, err := exec.Command(program, "--version").Output()
+	if err != nil {
+		return fmt.Errorf("ask %s for its version: %w", program, err)
+	}
+	_, err = fmt.Fprintf(sum, "%s%s\n", version, strings.Join(args, "\n"))
 	return err
 }
 

@@ -2,6 +2,7 @@ package vm
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"reflect"
 	"testing"
@@ -38,6 +39,11 @@ func TestPassed(t *testing.T) {
 }
 
 func TestDigest(t *testing.T) {
+	for _, program := range []string{"qemu-system-x86_64", "qemu-system-aarch64"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip("needs QEMU:", err)
+		}
+	}
 	dir := t.TempDir()
 	put := func(name, text string) string {
 		file := filepath.Join(dir, name)
@@ -76,7 +82,6 @@ func TestDigest(t *testing.T) {
 		"list of LSMs": func(m *Machine) { m.LSM = LSMWithoutBPF },
 		"processors":   func(m *Machine) { m.CPUs = 1 },
 		"architecture": func(m *Machine) { m.Kernel.Arch = "arm64" },
-		"emulator":     func(m *Machine) { m.Kernel.Emulator.Version = "10.0.2" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := machine()

@@ -62,7 +62,8 @@ func Boot(ctx context.Context, m Machine, live io.Writer) (results []Result, boo
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.Timeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, m.Kernel.Emulator.Program, m.qemu(dir)...)
+	program, args := m.qemu(dir)
+	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.WaitDelay = 5 * time.Second
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints
@@ -72,7 +73,7 @@ func Boot(ctx context.Context, m Machine, live io.Writer) (results []Result, boo
 	}
 	start := time.Now()
 	if err := cmd.Start(); err != nil {
-		return nil, 0, fmt.Errorf("start %s: %w", m.Kernel.Emulator.Program, err)
+		return nil, 0, fmt.Errorf("start %s: %w", program, err)
 	}
 	r := &receiver{live: live, start: start}
 	readErr := r.read(out)
@@ -119,7 +120,7 @@ func (m *Machine) writeFiles(w io.Writer) error {
 }
 
 // qemu is the command line: no KVM, no devices but two serial ports, the second one for results.
-func (m *Machine) qemu(dir string) []string {
+func (m *Machine) qemu(dir string) (string, []string) {
 	memory, lsm, cpus := m.Memory, m.LSM, m.CPUs
 	if cpus == 0 {
 		cpus = 2
@@ -149,12 +150,12 @@ func (m *Machine) qemu(dir string) []string {
 	// before it is given out; the systemd flavour keeps both.
 	line := "oops=panic panic=-1 rcupdate.rcu_expedited=1 mitigations=off init_on_alloc=0 quiet loglevel=4 net.ifnames=0 lsm=" + lsm
 	if m.Kernel.Arch == "arm64" {
-		return append(args,
+		return "qemu-system-aarch64", append(args,
 			"-machine", "virt,gic-version=3", "-cpu", "cortex-a72",
 			"-serial", "chardev:console", "-device", "pci-serial,chardev=results",
 			"-append", "console=ttyAMA0 plumbline.results=/dev/ttyS0 "+line)
 	}
-	return append(args,
+	return "qemu-system-x86_64", append(args,
 		"-machine", "q35", "-cpu", "Nehalem,+rdrand", // emulated a quarter faster than "max"; random numbers at once
 		"-serial", "chardev:console", "-serial", "chardev:results",
 		"-append", "console=ttyS0 "+clock+" plumbline.results=/dev/ttyS1 "+line)

@@ -103,7 +103,7 @@ func (s *Systemd) Run(ctx context.Context, live io.Writer) (Result, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, s.Kernel.Emulator.Program, s.qemu(disk, filepath.Join(dir, "console"))...)
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", s.qemu(disk, filepath.Join(dir, "console"))...)
 	cmd.WaitDelay = 5 * time.Second
 	var complaints bytes.Buffer
 	cmd.Stderr = &complaints

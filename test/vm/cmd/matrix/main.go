@@ -143,7 +143,7 @@ func fetchAll(names []string) (map[string]vm.Kernel, error) {
 	}
 	for _, k := range fetched {
 		kernels[k.Line] = k
-		fmt.Printf("kernel %-11s %-29s QEMU %s\n", k.Line, k.Version, k.Emulator.Version)
+		fmt.Printf("kernel %-11s %s\n", k.Line, k.Version)
 	}
 	return kernels, nil
 }
