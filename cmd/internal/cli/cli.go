@@ -79,6 +79,16 @@ func Names(names ...string) cobra.PositionalArgs {
 	}
 }
 
+// AtLeast wants one argument or more, and says so in the name that the usage has for the first.
+func AtLeast(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return nil
+		}
+		return fmt.Errorf("read arguments of %q: want %s, got none", cmd.CommandPath(), name)
+	}
+}
+
 // Choice lets the shell complete a flag's values.
 func Choice(cmd *cobra.Command, flag string, values ...string) {
 	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
