@@ -33,13 +33,28 @@ func Strict(root *cobra.Command) {
 }
 
 func refuse(cmd *cobra.Command) {
+	if cmd.HasSubCommands() {
+		cmd.Args = noOther
+	}
 	if !cmd.Runnable() {
-		cmd.Args = cobra.NoArgs
 		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	}
 	for _, sub := range cmd.Commands() {
 		refuse(sub)
 	}
+}
+
+// noOther refuses what is none of the commands below, and offers what is written like it.
+func noOther(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	like := ""
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(args[0]); len(near) == 1 || len(near) == 2 {
+		like = fmt.Sprintf(" (did you mean %s?)", strings.Join(near, " or "))
+	}
+	return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), like)
 }
 
 func knownTopic(cmd *cobra.Command, args []string) error {
