@@ -15,7 +15,7 @@ import (
 
 func newDiff() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "diff OLD NEW", Short: "Tell what one baseline lists and another does not", Args: cobra.ExactArgs(2),
+		Use: "diff OLD NEW", Short: "Tell what one baseline lists and another does not", Args: cli.Names("OLD", "NEW"),
 		Long: `diff compares two baselines: + is what only NEW lists, - what only OLD lists, ! what is
 said of a whole dimension or the mode. How often things were seen is not compared.
 
@@ -101,7 +101,7 @@ func newMerge() *cobra.Command {
 or nodes: all entries, and the runs of all. They must hold the same dimensions and not
 be promoted.`,
 		Example: `  plumbline-agent baseline merge run1.yaml run2.yaml -o payments.baseline.yaml`,
-		Args:    cobra.MinimumNArgs(1),
+		Args:    cli.AtLeast("FILE..."),
 	}
 	out := outFlag(cmd)
 	cmd.RunE = atWork(func(cmd *cobra.Command, args []string) error {
@@ -121,7 +121,7 @@ be promoted.`,
 
 func newGeneralise() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "generalise FILE [-o OUT | -w]", Short: "Replace names that differ from run to run by patterns", Args: cobra.ExactArgs(1),
+		Use: "generalise FILE [-o OUT | -w]", Short: "Replace names that differ from run to run by patterns", Args: cli.Names("FILE"),
 		Long: `generalise widens entries whose names cannot be meant to be the same in the next run:
 process ids, temporary and random names, ephemeral ports. Each widening is told on
 standard error with its reason. Executables and libraries stay as they are.`,

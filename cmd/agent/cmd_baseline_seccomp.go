@@ -13,7 +13,7 @@ import (
 
 func newSeccomp() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "seccomp FILE -o OUT", Short: "Make a seccomp profile for container runtimes of a baseline", Args: cobra.ExactArgs(1),
+		Use: "seccomp FILE -o OUT", Short: "Make a seccomp profile for container runtimes of a baseline", Args: cli.Names("FILE"),
 		Long: `seccomp writes the system calls of a baseline as a profile that Docker, Podman, containerd,
 CRI-O and Kubernetes load: they are allowed, every other call fails with EPERM. It is
 their runtime and the kernel that enforce it, not Plumbline.

@@ -18,7 +18,7 @@ import (
 
 func newExplain() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "explain ALERT", Short: "Say why there is an alert, and what would allow it", Args: cobra.ExactArgs(1),
+		Use: "explain ALERT", Short: "Say why there is an alert, and what would allow it", Args: cli.Names("ALERT"),
 		Long: `explain tells which rule or baseline entry decided, at which hook and in which mode,
 whether the baseline holds the operation now, which entries come nearest, and the exact
 command and YAML that would add it.
@@ -113,7 +113,11 @@ func printExplanation(w io.Writer, x agent.AlertExplanation) error {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "%-10s%s\n", name, cli.Printable(fmt.Sprintf(format, args...)))
 	}
-	line("alert", "%s: %s, verdict %s at %s", x.Rule, x.Key, x.Verdict, x.Hook)
+	what := x.Rule
+	if x.Key != "" {
+		what += ": " + x.Key
+	}
+	line("alert", "%s, verdict %s at %s", what, x.Verdict, x.Hook)
 	if x.ID != "" {
 		line("id", "%s", x.ID)
 	}

@@ -27,7 +27,7 @@ func hintFor(cmd *cobra.Command, err error) string {
 	case agent.IsNotOwn(err):
 		return "name a directory of its own with --pin-dir"
 	case agent.IsInUse(err):
-		return "stop the other agent, or choose another --socket, --state-dir or --metrics"
+		return "stop what has it (another agent?), or choose another --state-dir, --socket, --metrics, --falco-socket or --falco-http-listen"
 	case errors.Is(err, sensor.ErrNotSupported) && cmd.Name() != "check":
 		return "'plumbline-agent check' lists what this kernel supports"
 	case errors.Is(err, sensor.ErrNotSupported):

@@ -52,6 +52,7 @@ rule asks for, ATTACK which techniques of MITRE ATT&CK it is about, and KEY what
 	cli.Choice(cmd, "severity", "emergency", "alert", "critical", "error", "warning", "notice", "informational", "debug")
 	f.StringVar(&o.workload, "workload", "", "only workloads with this in their name or SPIFFE ID")
 	f.StringVar(&o.rule, "rule", "", "only this rule")
+	_ = cmd.RegisterFlagCompletionFunc("rule", completeRuleName)
 	f.IntVar(&o.limit, "limit", 100, fmt.Sprintf("at most so many, from 1 to %d", alertstore.MaxLimit))
 	return cmd
 }

@@ -46,15 +46,16 @@ With a window it raises an alert when so many matches (2 to 10000) of one worklo
 (24h at most), counted for each combination of the values of by. With distinct, different values are counted
 (2 to 1000). Then it is silent for that time; %window.count in its output is how many there were.
 
-Rules of source internal are asked about the alerts of others: alert.rule, alert.severity, alert.tags,
-alert.attack, and alert.family, the first tag.`,
+Rules of source internal are asked about the alerts of other rules, not about what the agent tells of itself:
+alert.rule, alert.severity, alert.tags, alert.attack, and alert.family, the first tag. 'rules fields' lists what
+rules can ask for.`,
 		Example: `  plumbline rules lint --strict /etc/plumbline/rules
   plumbline rules test /etc/plumbline/rules
   plumbline rules explain 'Web server spawns shell'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(newRulesLint(), newRulesTest(), newRulesList(), newRulesExplain(), newRulesEval(), newRulesFmt())
+	cmd.AddCommand(newRulesLint(), newRulesTest(), newRulesList(), newRulesFields(), newRulesExplain(), newRulesEval(), newRulesFmt())
 	return cmd
 }
 

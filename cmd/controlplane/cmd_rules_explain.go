@@ -29,7 +29,7 @@ matches.
 Exit codes: 0 fine; 2 a file cannot be read, or there is no such rule.`,
 		Example: `  plumbline rules explain 'Fileless execution'
   plumbline rules explain --builtin 'Shell in the shop' shop.yaml`,
-		Args:              cobra.MinimumNArgs(1),
+		Args:              cli.AtLeast("RULE"),
 		ValidArgsFunction: completeRule,
 		RunE: workOn(func(cmd *cobra.Command, args []string) error {
 			f, err := gatherRules(args[1:], builtIn)
@@ -56,6 +56,11 @@ func completeRule(cmd *cobra.Command, args []string, toComplete string) ([]strin
 	if len(args) > 0 {
 		return yamlFiles(cmd, args, toComplete)
 	}
+	return completeRuleName(cmd, nil, toComplete)
+}
+
+// completeRuleName offers the built-in rules.
+func completeRuleName(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 	f, err := gather(nil, true)
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveError
@@ -291,13 +296,16 @@ func (x *explanation) print(out io.Writer) error {
 func (x *explanation) printDecided(b *strings.Builder) error {
 	var rows [][]string
 	for _, d := range x.Decided {
-		place := d.Why
+		place, check := "", strings.Join(strings.Fields(d.Part), " ")
 		if d.File != "" {
-			place = strings.TrimPrefix(fmt.Sprintf("%s  %s:%d:%d", d.Why, d.File, d.Line, d.Column), "  ")
+			place = fmt.Sprintf("%s:%d:%d", d.File, d.Line, d.Column)
 		}
-		rows = append(rows, []string{d.Where, strings.Join(strings.Fields(d.Part), " "), place})
+		if d.Why != "" {
+			check += " (" + d.Why + ")"
+		}
+		rows = append(rows, []string{d.Where, place, check})
 	}
-	return newTable(b, "WHERE", "CHECK", "DEFINED").print(rows)
+	return newTable(b, "WHERE", "DEFINED", "CHECK").print(rows) // a check may be long: it comes last, and widens nothing
 }
 
 func indented(b *strings.Builder, text string) {

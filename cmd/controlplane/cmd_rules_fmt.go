@@ -27,7 +27,7 @@ Exit codes: 0 fine; 1 files differ, with --check; 2 a file cannot be read or lai
 		Example: `  plumbline rules fmt -w /etc/plumbline/rules
   plumbline rules fmt --check rules/
   plumbline rules fmt - < my_rules.yaml`,
-		Args:              cobra.MinimumNArgs(1),
+		Args:              cli.AtLeast("FILE|DIR..."),
 		ValidArgsFunction: yamlFiles,
 		RunE: workOn(func(cmd *cobra.Command, args []string) error {
 			files, err := filesToLayOut(cmd, args, write)

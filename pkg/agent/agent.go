@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime/debug"
 	"sync/atomic"
@@ -62,7 +63,8 @@ type Agent struct {
 	own           detect.Subject // the workload that the agent is of
 	unprotected   string         // why containers may get at the agent; empty: they may not
 	former        []*sensor.Pins // directories that earlier agents pinned in
-	pinDirs       []string       // what the next agent has to look into
+	stateLock     *os.File
+	pinDirs       []string // what the next agent has to look into
 	left          []sensor.Left
 	successor     *successor
 	places        *places
@@ -84,7 +86,7 @@ const saveEvery = 5 * time.Second
 func Open(cfg Config) (*Agent, error) {
 	a := &Agent{cfg: cfg, started: time.Now(), stream: newStream(), table: process.New(process.Config{})}
 	for _, open := range []func() error{
-		a.openHost, a.openRules, a.openSinks, a.openFalco, a.openMetrics, a.lockPins, a.openSuccessor, a.openKernel, a.openPause,
+		a.openHost, a.openRules, a.openSinks, a.openFalco, a.openMetrics, a.lockPins, a.openSuccessor, a.openKernel, a.lockState, a.openPause,
 		a.openResponses, a.openKernelRules, a.openRegistry, a.takeOver, a.protect,
 	} {
 		if err := open(); err != nil {
@@ -347,6 +349,9 @@ func (a *Agent) Close() error {
 	}
 	if a.sink != nil {
 		errs = append(errs, a.sink.Close())
+	}
+	if a.stateLock != nil {
+		errs = append(errs, a.stateLock.Close())
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("close agent: %w", err)

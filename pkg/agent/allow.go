@@ -114,7 +114,7 @@ func baselineChanged(w detect.Subject, k event.Key, why string, o alertOrigin) a
 		Fields: map[string]any{"evt.time": o.at.UnixNano(), "workload.name": w.Name, "plumbline.reason": why},
 		Detail: alert.Detail{
 			SPIFFEID: w.SPIFFEID, IdentitySource: w.IdentitySource, Workload: w.Name, WorkloadKind: w.Kind, Baseline: w.Baseline, Cgroup: w.Cgroup,
-			Verdict: event.Allow.String(), Hook: event.HookUnspecified.String(), Mode: w.Mode.String(), Key: about,
+			Verdict: event.Allow.String(), Hook: ownHook, Mode: w.Mode.String(), Key: about,
 			Fingerprint: alert.Fingerprint(BaselineChangedRule, w.Name, about, o.at.String()),
 		},
 	}

@@ -137,5 +137,5 @@ func IsPermission(err error) bool {
 
 // IsInUse says whether another process has what the agent wanted for itself.
 func IsInUse(err error) bool {
-	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, spool.ErrLocked)
+	return errors.Is(err, unix.EADDRINUSE) || errors.Is(err, errStateInUse) || errors.Is(err, spool.ErrLocked)
 }

@@ -92,7 +92,7 @@ func ExplainAlert(a alert.Alert) AlertExplanation {
 		x.Decided = fmt.Sprintf("the agent: %v; the workload is held to nothing until its mode is set", a.Fields["plumbline.error"])
 	case a.Rule == BaselineChangedRule:
 		x.Decided = fmt.Sprintf("a person: %v", a.Fields["plumbline.reason"])
-	case a.Source == detect.InternalSource:
+	case a.Source == detect.InternalSource && d.Hook == ownHook:
 		x.Decided = "the agent, of itself: " + a.Output
 	case (d.Action == rule.Deny.String() || d.Action == rule.Kill.String()) && d.Verdict == event.Deny.String():
 		x.Decided = fmt.Sprintf("the kernel, at %s: the rule %q denies it", d.Hook, a.Rule)

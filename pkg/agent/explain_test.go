@@ -29,6 +29,9 @@ func TestExplainAlert(t *testing.T) {
 	unready.Rule, unready.Fields = detect.SteppedDownRule, map[string]any{detect.ReadinessField: "not ready: failed"}
 	flooded := unready
 	flooded.Fields = map[string]any{detect.DenialsField: 61}
+	stages, paused := drift("", "deny"), drift("no reason", "audit")
+	stages.Rule, stages.Source = "Several stages of an attack", "internal"
+	paused.Rule, paused.Source, paused.Detail.Hook, paused.Output = "Enforcement paused", "internal", "agent", "Nothing is denied"
 	for name, tc := range map[string]struct {
 		a     alert.Alert
 		drift bool
@@ -40,6 +43,8 @@ func TestExplainAlert(t *testing.T) {
 		"changed": {changed, false, "ticket 7"},
 		"unready": {unready, false, "not any more after denials (not ready: failed)"},
 		"flooded": {flooded, false, "more denials within a minute"},
+		"stages":  {stages, false, `the rule "Several stages of an attack" (source internal)`},
+		"paused":  {paused, false, "the agent, of itself: Nothing is denied"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			x := ExplainAlert(tc.a)

@@ -59,7 +59,7 @@ func modeChanged(before detect.Subject, mode event.Mode, done ModeChange, o aler
 		Fields: map[string]any{"evt.time": o.at.UnixNano(), "workload.name": before.Name, "plumbline.reason": done.Reason, "plumbline.mode_before": before.Mode.String()},
 		Detail: alert.Detail{
 			SPIFFEID: before.SPIFFEID, IdentitySource: before.IdentitySource, Workload: before.Name, WorkloadKind: before.Kind, Baseline: before.Baseline, Cgroup: before.Cgroup,
-			Verdict: event.Allow.String(), Hook: event.HookUnspecified.String(), Mode: mode.String(), Key: about,
+			Verdict: event.Allow.String(), Hook: ownHook, Mode: mode.String(), Key: about,
 			Fingerprint: alert.Fingerprint(ModeChangedRule, before.Name, about, o.at.String()),
 		},
 	}

@@ -14,6 +14,9 @@ import (
 // auditedRule names the alert about a workload that is not held, although it was promoted to that.
 const auditedRule = "Enforcement not possible"
 
+// ownHook stands for a hook in alerts about what no hook of the kernel saw: the agent tells of itself.
+const ownHook = "agent"
+
 // notice is what the agent tells of enforcement itself, without an event of the kernel.
 type notice struct {
 	rule, text, reason, tag string
@@ -38,7 +41,7 @@ func (a *Agent) tell(n notice) {
 		Output: alert.Text(now, severity, n.text), Tags: []string{cmp.Or(n.family, "baseline"), n.tag}, Fields: fields,
 		Detail: alert.Detail{
 			SPIFFEID: w.SPIFFEID, IdentitySource: w.IdentitySource, Workload: w.Name, WorkloadKind: w.Kind, Baseline: w.Baseline, Cgroup: w.Cgroup,
-			Verdict: event.Audit.String(), Hook: "agent", Mode: w.Mode.String(), Key: n.reason, Action: n.action, Outcome: n.outcome,
+			Verdict: event.Audit.String(), Hook: ownHook, Mode: w.Mode.String(), Key: n.reason, Action: n.action, Outcome: n.outcome,
 			Fingerprint: alert.Fingerprint(n.rule, a.cfg.Node, w.Name+n.reason, now.String()),
 		},
 	})

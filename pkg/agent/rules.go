@@ -193,7 +193,7 @@ func (b *rulebook) refuse(wrong []string, digest, why string) {
 		Output: alert.Text(now, alert.Error, text), Tags: []string{"rules"},
 		Fields: map[string]any{"evt.time": now.UnixNano(), "plumbline.problems": len(wrong), "plumbline.digest": digest},
 		Detail: alert.Detail{
-			Verdict: "audit", Hook: "agent", Key: "rule files",
+			Verdict: "audit", Hook: ownHook, Key: "rule files",
 			Fingerprint: alert.Fingerprint(RulesRefusedRule, b.Node, digest, ""),
 		},
 	})

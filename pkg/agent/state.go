@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/plumbline-io/plumbline/pkg/wholefile"
 )
 
@@ -42,5 +44,28 @@ func (f stateFile[T]) Save(value T) error {
 	if err := wholefile.Write(f.name, append(data, '\n'), 0o600); err != nil {
 		return fmt.Errorf("save state: %w", err)
 	}
+	return nil
+}
+
+// errStateInUse means that another agent has the state directory.
+var errStateInUse = errors.New("in use by another agent")
+
+// lockState keeps a second agent out of the same state directory: each would overwrite what the other keeps there.
+func (a *Agent) lockState() error {
+	dir := a.cfg.StateDir
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("make state directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("lock state directory: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = errStateInUse
+		}
+		return errors.Join(fmt.Errorf("lock state directory %s: %w", dir, err), f.Close())
+	}
+	a.stateLock = f
 	return nil
 }

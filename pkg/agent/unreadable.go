@@ -49,7 +49,7 @@ func (a *Agent) tellUnreadable(w detect.Subject, why error) {
 		Fields: map[string]any{"evt.time": now.UnixNano(), "workload.name": w.Name, "plumbline.error": why.Error()},
 		Detail: alert.Detail{
 			SPIFFEID: w.SPIFFEID, IdentitySource: w.IdentitySource, Workload: w.Name, WorkloadKind: w.Kind, Baseline: w.Baseline, Cgroup: w.Cgroup,
-			Verdict: event.Audit.String(), Hook: event.HookUnspecified.String(), Mode: w.Mode.String(),
+			Verdict: event.Audit.String(), Hook: ownHook, Mode: w.Mode.String(),
 			Fingerprint: alert.Fingerprint(UnreadableRule, w.Name, why.Error(), now.String()),
 		},
 	})

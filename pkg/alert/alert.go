@@ -90,6 +90,22 @@ type Alert struct {
 	Detail Detail `json:"plumbline"`
 }
 
+// MarshalJSON writes what readers of Falco's alerts rely on: a time that always has nine digits after the second,
+// and a list of tags, and fields, also where there are none.
+func (a Alert) MarshalJSON() ([]byte, error) {
+	type plain Alert // without this method
+	if a.Tags == nil {
+		a.Tags = []string{}
+	}
+	if a.Fields == nil {
+		a.Fields = map[string]any{}
+	}
+	return json.Marshal(struct {
+		Time string `json:"time"`
+		plain
+	}{a.Time.Format("2006-01-02T15:04:05.000000000Z07:00"), plain(a)})
+}
+
 // Detail is what Falco has no place for.
 type Detail struct {
 	ID             ID         `json:"id,omitzero"` // not set where no control plane is

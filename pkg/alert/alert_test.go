@@ -54,6 +54,19 @@ func TestFalcoForm(t *testing.T) {
 	}
 }
 
+// An alert of a rule without tags, at a round time, has the same form.
+func TestFalcoFormOfLittle(t *testing.T) {
+	line, err := json.Marshal(&Alert{Time: time.Date(2026, 1, 2, 3, 4, 5, 120_000_000, time.UTC), Rule: "r"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`{"time":"2026-01-02T03:04:05.120000000Z",`, `"tags":[],"output_fields":{},`} {
+		if !strings.Contains(string(line), want) {
+			t.Errorf("%s has no %s", line, want)
+		}
+	}
+}
+
 func TestRoundTrip(t *testing.T) {
 	want := full()
 	stored := want.Time.Add(time.Second)

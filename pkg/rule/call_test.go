@@ -118,13 +118,13 @@ func TestNotSupplied(t *testing.T) {
 		text string
 		want []string
 	}{
-		"or":     {head + "  condition: evt.type = execve and (proc.name = a or evt.arg.fd = 1)\n  output: o\n", []string{"4:54 evt.arg.fd is not supplied: it is what the system call returns, and the hooks are before that"}},
-		"output": {head + "  condition: evt.type = execve\n  output: of %evt.arg.fd and %proc.name\n", []string{"5:14 evt.arg.fd is not supplied: it is what the system call returns, and the hooks are before that"}},
+		"or":     {head + "  condition: evt.type = execve and (proc.name = a or evt.arg.fd = 1)\n  output: o\n", []string{"4:54 evt.arg.fd is not supplied: the hooks are told the file or the socket, not the number of its descriptor"}},
+		"output": {head + "  condition: evt.type = execve\n  output: of %evt.arg.fd and %proc.name\n", []string{"5:14 evt.arg.fd is not supplied: the hooks are told the file or the socket, not the number of its descriptor"}},
 		"macro": {
 			"- macro: m\n  condition: evt.arg.fd = 1 or proc.name = a\n" + head + "  condition: evt.type = execve and not m\n  output: o\n",
-			[]string{"2:14 macro m: evt.arg.fd is not supplied: it is what the system call returns, and the hooks are before that"},
+			[]string{"2:14 macro m: evt.arg.fd is not supplied: the hooks are told the file or the socket, not the number of its descriptor"},
 		},
-		"transformed": {head + "  condition: evt.type = execve and not tolower(evt.arg.fd) = a\n  output: o\n", []string{"4:48 evt.arg.fd is not supplied: it is what the system call returns, and the hooks are before that"}},
+		"transformed": {head + "  condition: evt.type = execve and not tolower(evt.arg.fd) = a\n  output: o\n", []string{"4:48 evt.arg.fd is not supplied: the hooks are told the file or the socket, not the number of its descriptor"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			set, problems := load(t, tc.text)

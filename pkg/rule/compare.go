@@ -74,6 +74,9 @@ func (s *scope) comparison(n *node) (part, *mistake) {
 func (s *scope) against(p *part, f *field, c *comparison, values []string) (message string) {
 	equality := c.op == "=" || c.op == "==" || c.op == "!=" || c.op == "in" || c.op == "intersects"
 	if unknown := f.outside(values); unknown != "" && equality {
+		if f.name == "evt.operation" && unknown == event.OpExec.String() {
+			return "evt.operation is never exec: ask for executions by evt.type = execve"
+		}
 		return f.name + " is never " + shorten(unknown) + ": it is one of " + joined(f.words)
 	}
 	if set, ok := counted(f, c, values); ok {

@@ -121,18 +121,25 @@ func only[T any](set classes, get func(*Env) (T, bool)) func(*Env) (T, bool) {
 // FieldInfo describes a field for people and tools.
 type FieldInfo struct {
 	Name     string
-	Type     string // text, number, boolean, address, list, or any of them
-	Argument string // what may stand in brackets: "", index or key
-	Class    string // A to F for Falco's fields, by what it takes to supply them; "" for ours
-	Supplied bool   // some event has it
-	Why      string // why it is not supplied
+	Type     string   // text, number, boolean, address, list, or any of them
+	Argument string   // what may stand in brackets: "", index or key
+	Class    string   // A to F for Falco's fields, by what it takes to supply them; "" for ours
+	Sources  []string // of the rules that can ask for it
+	Values   []string // all that there are; nil: any
+	Supplied bool     // some event has it
+	Why      string   // why it is not supplied
 }
 
 // Fields lists all fields that the language knows, by name.
 func Fields() []FieldInfo {
 	var list []FieldInfo
 	for _, f := range fieldTable() {
-		info := FieldInfo{Name: f.name, Type: f.kind(), Argument: f.takes.String(), Supplied: f.why == "", Why: f.why}
+		info := FieldInfo{Name: f.name, Type: f.kind(), Argument: f.takes.String(), Values: f.words, Supplied: f.why == "", Why: f.why}
+		for _, source := range []string{"syscall", "tls", "gc", "internal"} {
+			if of, _ := classesOfSource(source); f.classes&of != 0 {
+				info.Sources = append(info.Sources, source)
+			}
+		}
 		if f.group != 0 {
 			info.Class = string(f.group)
 		}

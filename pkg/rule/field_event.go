@@ -27,7 +27,7 @@ func eventFields() []field {
 		hook.words = append(hook.words, h.String())
 	}
 	operation := text("evt.operation", kindsOf(event.Access), func(e *Env) string { return e.Event.Access.Op.String() })
-	for o := event.OpExec; o < event.OpCount; o++ {
+	for o := event.OpExec + 1; o < event.OpCount; o++ { // executions are events of their own
 		operation.words = append(operation.words, o.String())
 	}
 	rawres := number("evt.rawres", results(), rawResult)

@@ -17,6 +17,7 @@ const (
 	whyServices  = "ports are not looked up in /etc/services: ask for fd.sport and the like"
 	whyFormer    = "only earlier versions of Falco, or sysdig, have it"
 	whyBefore    = "it is what the system call returns, and the hooks are before that"
+	whyNumber    = "the hooks are told the file or the socket, not the number of its descriptor"
 	whyRefusedBy = "it is the plaintext of what programs read and write, which is never looked at"
 )
 
@@ -54,7 +55,7 @@ func missingFields() []field {
 
 func missingOfEvents() []missing {
 	return []missing{
-		{'B', whyBefore, aText, "evt.arg.fd"},
+		{'B', whyNumber, aText, "evt.arg.fd"},
 		{'F', whyRefusedBy, aRefusal, "evt.buffer"},
 		{0, "arguments have no numbers here: ask by name", aText, "evt.arg.*"},
 		{0, "ask for the argument as evt.arg and its name, if that is supplied", anyValue, "evt.rawarg.*"},

@@ -199,7 +199,7 @@ func TestWindows(t *testing.T) {
 		"unknown key":      {"{count: 5, within: 10s, every: 3}", `"every" is unknown: want count, within, by and distinct`},
 		"too many fields":  {"{count: 5, within: 10s, by: [proc.pid, proc.pid, proc.pid, proc.pid, proc.pid, proc.pid, proc.pid, proc.pid, proc.pid]}", "by is a list of at most 8 fields"},
 		"its own count":    {"{count: 5, within: 10s, by: [window.count]}", "by: window.count is known only in outputs"},
-		"not supplied":     {"{count: 5, within: 10s, by: [evt.arg.fd]}", "r.yaml:6:40: rule \"r\": evt.arg.fd is not supplied: it is what the system call returns"},
+		"not supplied":     {"{count: 5, within: 10s, by: [evt.arg.fd]}", "r.yaml:6:40: rule \"r\": evt.arg.fd is not supplied: the hooks are told the file or the socket"},
 		"no map":           {"5", "window: expected count, within, by and distinct"},
 		"in the condition": {"{count: 5, within: 10s}\n- macro: m\n  condition: window.count > 3", "window.count is known only in outputs"},
 	} {

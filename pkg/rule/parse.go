@@ -82,6 +82,8 @@ func (p *parser) primary() (*node, *mistake) {
 	switch {
 	case name == "":
 		return nil, p.expected("a field, a macro, not or (")
+	case !isTransformer(name) && strings.HasPrefix(p.in.text[p.at:], "("):
+		return nil, p.wrong(from, "unknown transformer %.60q", name)
 	case !strings.Contains(name, ".") && !p.opensCall(name):
 		return &node{kind: macroNode, macro: name, in: p.in, at: from, end: p.at}, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -77,8 +78,7 @@ func ParseTests(f File) ([]Test, error) {
 	dec := yaml.NewDecoder(bytes.NewReader(f.Data))
 	dec.KnownFields(true)
 	if err := dec.Decode(&trials); err != nil && !errors.Is(err, io.EOF) {
-		line := max(yamlLine(err), 1)
-		return nil, fmt.Errorf("%s:%d: %s", f.Name, line, strings.TrimPrefix(err.Error(), fmt.Sprintf("line %d: ", line)))
+		return nil, fmt.Errorf("%s:%d: %s", f.Name, max(yamlLine(err), 1), yamlProblem(err))
 	}
 	var items []yaml.Node // the same again, for the lines
 	if err := yaml.Unmarshal(f.Data, &items); err != nil {
@@ -115,4 +115,49 @@ func (t *trial) test(left *int) (Test, error) {
 		}
 	}
 	return test, nil
+}
+
+// yamlProblem is what the YAML reader found first, without its line and without names of Go's types.
+func yamlProblem(err error) string {
+	text := strings.TrimPrefix(err.Error(), "yaml: ")
+	var wrong *yaml.TypeError
+	if errors.As(err, &wrong) {
+		text = wrong.Errors[0]
+	}
+	text = strings.TrimPrefix(text, fmt.Sprintf("line %d: ", yamlLine(err)))
+	if field, _, is := strings.Cut(text, " not found in type "); is {
+		return "unknown key " + strconv.Quote(strings.TrimPrefix(field, "field "))
+	}
+	got, kind, is := strings.Cut(strings.TrimPrefix(text, "cannot unmarshal "), " into ")
+	if !is {
+		return text
+	}
+	tag, value, _ := strings.Cut(got, " ")
+	got = strconv.Quote(strings.Trim(value, "`"))
+	switch tag {
+	case "!!seq":
+		got = "a list"
+	case "!!map":
+		got = "keys and values"
+	}
+	return "got " + got + ", want " + kindWanted(kind)
+}
+
+// kindWanted says in words what a value of one of Go's types is made of.
+func kindWanted(kind string) string {
+	switch {
+	case kind == "string":
+		return "a text"
+	case kind == "bool":
+		return "true or false"
+	case kind == "time.Duration":
+		return "a duration such as 5s"
+	case kind == "time.Time":
+		return "a time such as 2026-01-02T15:04:05Z"
+	case strings.HasPrefix(kind, "[]"):
+		return "a list"
+	case strings.HasPrefix(kind, "uint"), strings.HasPrefix(kind, "int"):
+		return "a number that fits"
+	}
+	return "keys and values"
 }

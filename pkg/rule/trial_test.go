@@ -8,8 +8,15 @@ import (
 
 func TestParseTestsRefuses(t *testing.T) {
 	for name, tc := range map[string]struct{ text, want string }{
-		"not YAML":          {"- test: [", "t.yaml:1"},
-		"unknown key":       {"- test: a\n  exce: {path: /x}\n", "t.yaml:2"},
+		"not YAML":          {"- test: [", "t.yaml:1: did not find"},
+		"unknown key":       {"- test: a\n  exce: {path: /x}\n", `t.yaml:2: unknown key "exce"`},
+		"unknown key below": {"- test: a\n  exec: {pth: /x}\n", `t.yaml:2: unknown key "pth"`},
+		"list for a text":   {"- test: a\n  exec: {path: [/x]}\n", "t.yaml:2: got a list, want a text"},
+		"word for a number": {"- test: a\n  access: {port: web}\n", `t.yaml:2: got "web", want a number that fits`},
+		"text for a list":   {"- test: a\n  lineage: x\n", `t.yaml:2: got "x", want a list`},
+		"number for keys":   {"- test: a\n  exec: 5\n", `t.yaml:2: got "5", want keys and values`},
+		"word for a flag":   {"- test: a\n  exec: {script: perhaps}\n", `t.yaml:2: got "perhaps", want true or false`},
+		"no duration":       {"- test: a\n  after: soon\n", `t.yaml:2: got "soon", want a duration such as 5s`},
 		"unknown event":     {"- test: a\n- test: b\n  event: dance\n", `t.yaml:2: test "b": unknown event "dance"`},
 		"unknown verdict":   {"- test: a\n  verdict: maybe\n", `unknown verdict "maybe"`},
 		"unknown role":      {"- test: a\n  event: handshake\n  handshake: {role: judge}\n", `unknown role "judge"`},

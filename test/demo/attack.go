@@ -160,5 +160,5 @@ func (s *stage) readAlerts(ctx context.Context) error {
 		}
 	}
 	explain("Nothing was lost on the way: every loss counter is zero. The agent uses %.1f MiB.", float64(st.RSS)/(1<<20))
-	return nil
+	return s.unheard()
 }

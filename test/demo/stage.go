@@ -28,6 +28,7 @@ type stage struct {
 	bus     string // URL of the control plane
 	prints  fingerprints
 	https   string // host:port of the service
+	secret  string // see makeSecret
 	running []*program
 }
 

@@ -167,6 +167,9 @@ func (s *stage) watch(ctx context.Context) error {
 	if s.https, err = freeAddress(); err != nil {
 		return err
 	}
+	if err := s.makeSecret(); err != nil {
+		return err
+	}
 	if _, err := s.launch("service", s.cgroup("shop"), "demo-service", "-listen", s.https, "-dir", s.dir); err != nil {
 		return err
 	}
@@ -232,6 +235,6 @@ func (s *stage) fetch(path string) (string, error) {
 func (s *stage) curl(path string, options ...string) (string, error) {
 	_, port, _ := strings.Cut(s.https, ":")
 	return runIn(s.cgroup("teller"), "curl", append(options, "--silent", "--show-error", "--fail-with-body", "--http1.1", "--no-sessionid",
-		"--header", "Connection: close", "--rate", "120/m", "--max-time", "60", "--cacert", s.file("ca.pem"),
+		"--header", "Connection: close", "--header", "@"+s.file(headerFile), "--rate", "120/m", "--max-time", "60", "--cacert", s.file("ca.pem"),
 		"--resolve", serverName+":"+port+":127.0.0.1", "https://"+serverName+":"+port+path)...)
 }

@@ -33,13 +33,28 @@ func Strict(root *cobra.Command) {
 }
 
 func refuse(cmd *cobra.Command) {
+	if cmd.HasSubCommands() {
+		cmd.Args = noOther
+	}
 	if !cmd.Runnable() {
-		cmd.Args = cobra.NoArgs
 		cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 	}
 	for _, sub := range cmd.Commands() {
 		refuse(sub)
 	}
+}
+
+// noOther refuses what is none of the commands below, and offers what is written like it.
+func noOther(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	like := ""
+	cmd.SuggestionsMinimumDistance = 2
+	if near := cmd.SuggestionsFor(args[0]); len(near) == 1 || len(near) == 2 {
+		like = fmt.Sprintf(" (did you mean %s?)", strings.Join(near, " or "))
+	}
+	return fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), like)
 }
 
 func knownTopic(cmd *cobra.Command, args []string) error {
@@ -76,6 +91,16 @@ func Names(names ...string) cobra.PositionalArgs {
 			return nil
 		}
 		return fmt.Errorf("read arguments of %q: want %s, got %d", cmd.CommandPath(), strings.Join(names, " "), len(args))
+	}
+}
+
+// AtLeast wants one argument or more, and says so in the name that the usage has for the first.
+func AtLeast(name string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return nil
+		}
+		return fmt.Errorf("read arguments of %q: want %s, got none", cmd.CommandPath(), name)
 	}
 }
 

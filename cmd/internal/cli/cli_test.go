@@ -11,6 +11,7 @@ func newRoot() *cobra.Command {
 	root := &cobra.Command{Use: "tool"}
 	group := &cobra.Command{Use: "group"}
 	group.AddCommand(&cobra.Command{Use: "show NAME", Args: Names("NAME"), Run: func(*cobra.Command, []string) {}})
+	group.AddCommand(&cobra.Command{Use: "merge FILE...", Args: AtLeast("FILE..."), Run: func(*cobra.Command, []string) {}})
 	root.AddCommand(group)
 	Strict(root)
 	root.SetOut(io.Discard)
@@ -28,12 +29,15 @@ func TestStrict(t *testing.T) {
 		"help":                 {[]string{"help"}, ""},
 		"help of a verb":       {[]string{"help", "group", "show"}, ""},
 		"completion":           {[]string{"completion", "bash"}, ""},
-		"unknown":              {[]string{"grop"}, `unknown command "grop" for "tool"`},
-		"unknown in a group":   {[]string{"group", "shw"}, `unknown command "shw" for "tool group"`},
+		"unknown":              {[]string{"grop"}, `unknown command "grop" for "tool" (did you mean group?)`},
+		"unknown in a group":   {[]string{"group", "shw"}, `unknown command "shw" for "tool group" (did you mean show?)`},
+		"like none":            {[]string{"group", "paint"}, `unknown command "paint" for "tool group"`},
 		"unknown shell":        {[]string{"completion", "ksh"}, `unknown command "ksh" for "tool completion"`},
 		"help of unknown":      {[]string{"help", "grop"}, `unknown command "grop" for "tool"`},
 		"help of unknown verb": {[]string{"help", "group", "shw"}, `unknown command "shw" for "tool group"`},
 		"no name":              {[]string{"group", "show"}, `read arguments of "tool group show": want NAME, got 0`},
+		"no files":             {[]string{"group", "merge"}, `read arguments of "tool group merge": want FILE..., got none`},
+		"two files":            {[]string{"group", "merge", "a", "b"}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := newRoot()

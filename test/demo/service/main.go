@@ -19,7 +19,7 @@ import (
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:0", "address to listen on")
-	dir := flag.String("dir", ".", "directory of server.pem, server.key and ca.pem; uploads go there too")
+	dir := flag.String("dir", ".", "directory of server.pem, server.key, ca.pem and, if it is to answer with one, secret; uploads go there too")
 	flag.Parse()
 	if err := serve(*listen, *dir); err != nil {
 		log.Fatal(err)
@@ -46,13 +46,14 @@ func serve(listen, dir string) error {
 }
 
 func routes(dir string) http.Handler {
+	secret, _ := os.ReadFile(filepath.Join(dir, "secret")) // if there is one
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /balance", func(w http.ResponseWriter, r *http.Request) {
 		// Garbage, as any service makes it.
 		for range 64 {
 			_ = make([]byte, 1<<20)
 		}
-		fmt.Fprintln(w, "balance: 42")
+		fmt.Fprintf(w, "balance: 42 %s\n", secret)
 	})
 	mux.HandleFunc("POST /collect", func(w http.ResponseWriter, r *http.Request) { runtime.GC() })
 	// The service's normal work starts a program.
