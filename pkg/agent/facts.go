@@ -11,8 +11,8 @@ import (
 type facts struct {
 	proc       workload.Proc
 	accounts   *workload.Accounts
-	containers *workload.Containers
-	subject    *detect.Subject // of the current event
+	containers *workload.Containers // its Find is for everybody
+	subject    *detect.Subject      // of the current event
 
 	// The session that was read last, for one event.
 	of    sessionKey

@@ -326,6 +326,32 @@ func TestContainerOfAUser(t *testing.T) {
 	}
 }
 
+// What runtimes have written down is read while events are handled, once for each container.
+func TestEventsDoNotWaitForNames(t *testing.T) {
+	b := newBoxes(t, t.TempDir(), nil)
+	asked := 0
+	b.Kin = func(id string) string {
+		asked++
+		if !b.mu.TryLock() {
+			t.Errorf("%.12s: events wait", id)
+		} else {
+			b.mu.Unlock()
+		}
+		return shopWeb
+	}
+	b.must(b.Join(1, box("1")))
+	b.must(b.Join(2, box("1")))
+	b.must(b.Find(3, box("2")))
+	if _, err := b.Recall(box("3")); err != nil || asked != 3 {
+		t.Errorf("asked %d times, %v", asked, err)
+	}
+	for _, w := range b.List() {
+		if w.Baseline != shopWeb {
+			t.Errorf("status: %+v", w)
+		}
+	}
+}
+
 // Containers of an image may have each its own files: what is told is a change in one of them.
 func TestExecutableChangedInContainers(t *testing.T) {
 	b := newBoxes(t, t.TempDir(), map[string]string{"1": shopWeb, "2": shopWeb})

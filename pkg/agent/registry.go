@@ -142,6 +142,7 @@ func (r *registry) Find(cgroupID uint64, subject detect.Subject) error {
 }
 
 func (r *registry) join(cgroupID uint64, subject detect.Subject, begins bool) error {
+	subject.Baseline = r.look(subject)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m, known := r.byName[subject.Name]

@@ -20,9 +20,9 @@ const heldLateRule = "Container held late"
 // maxLate of the keys that it tells of are named.
 const maxLate = 10
 
-// containerKin reads what the runtimes have written down about a container.
-func containerKin(id string) string {
-	info, _ := workload.NewContainers().Get(id, 0)
+// containerKin is what a container has in common with others. Safe for concurrent use.
+func (a *Agent) containerKin(id string) string {
+	info, _ := a.facts.containers.Find(id)
 	return info.Kin()
 }
 

@@ -74,8 +74,7 @@ func TestConfinement(t *testing.T) {
 		"no process":   {map[string]string{dir + "/config.json": `{"annotations":{"nerdctl/name":"x"},"linux":{}}`}, Confinement{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := NewContainers()
-			c.root = t.TempDir()
+			c := containersBelow(t.TempDir())
 			for file, text := range tc.files {
 				check(t, os.MkdirAll(filepath.Dir(filepath.Join(c.root, file)), 0o755))
 				writeFile(t, filepath.Join(c.root, file), text)
@@ -93,8 +92,7 @@ func TestConfinementComesLater(t *testing.T) {
 	id := strings.Repeat("0a", 32)
 	list := "var/lib/containers/storage/overlay-containers/containers.json"
 	dir := "run/containers/storage/overlay-containers/" + id + "/userdata"
-	c := NewContainers()
-	c.root = t.TempDir()
+	c := containersBelow(t.TempDir())
 	check(t, os.MkdirAll(filepath.Dir(filepath.Join(c.root, list)), 0o755))
 	writeFile(t, filepath.Join(c.root, list), `[{"id":"`+id+`","names":["shop"],"metadata":"{}"}]`)
 	if info, ok := c.Get(id, 1); !ok || info.Name != "shop" || info.Confinement.Known {

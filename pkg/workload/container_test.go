@@ -21,7 +21,7 @@ func TestContainers(t *testing.T) {
 	bundle := func(namespace string) string {
 		return "run/containerd/io.containerd.runtime.v2.task/" + namespace + "/" + id + "/config.json"
 	}
-	podman := `[{"id":"other","names":["no"]},{"id":"` + id + `","names":["shop"],"image":"89ab","metadata":"{\"image-name\":\"localhost:5000/shop:3\",\"name\":\"shop\"}"}]`
+	podman := `[{"id":"other","names":["no"]},{"id":"` + strings.Repeat("0b", 32) + `","names":["no"],"metadata":"{}"},{"id":"` + id + `","names":["shop"],"image":"89ab","metadata":"{\"image-name\":\"localhost:5000/shop:3\",\"name\":\"shop\"}"}]`
 	ofCRIO := `[{"id":"` + id + `","names":["k8s_web"],"image":"4567","metadata":"{\"pod-id\":\"1\",\"image-name\":\"quay.io/x:2\"}"}]`
 	const storage = "var/lib/containers/storage/overlay-containers/containers.json"
 	for name, tc := range map[string]struct {
@@ -48,8 +48,7 @@ func TestContainers(t *testing.T) {
 		"a very long answer": {map[string]string{bundle("default"): `{"annotations":{"nerdctl/name":"` + strings.Repeat("x", 5000) + `"}}`}, Info{Runtime: "containerd", Name: strings.Repeat("x", maxStateString)}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := NewContainers()
-			c.root = t.TempDir()
+			c := containersBelow(t.TempDir())
 			if _, ok := c.Get(id, 1); ok {
 				t.Error("known before anything is there")
 			}
@@ -72,7 +71,7 @@ func TestContainers(t *testing.T) {
 func TestContainerIDs(t *testing.T) {
 	c := NewContainers()
 	for _, id := range []string{"", "../../../etc/passwd", strings.Repeat("g", 64), strings.Repeat("A", 64)} {
-		if _, ok := c.find(id); ok {
+		if _, ok := c.Find(id); ok {
 			t.Errorf("%q is found", id)
 		}
 	}
@@ -90,9 +89,14 @@ func FuzzContainerState(f *testing.F) {
 		f.Add([]byte(text))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, read := range []func([]byte, string) (Info, bool){readDocker, readBundle("x"), readStorage} {
-			if info, ok := read(data, id); ok && info.Runtime == "" {
+		for _, read := range []func([]byte) (Info, bool){readDocker, readBundle("x")} {
+			if info, ok := read(data); ok && info.Runtime == "" {
 				t.Errorf("%+v", info)
+			}
+		}
+		for id, info := range readStorage(data) {
+			if !isContainerID(id) || info.Runtime == "" || len(info.Name) > maxStateString {
+				t.Errorf("%q: %+v", id, info)
 			}
 		}
 	})
