@@ -36,6 +36,10 @@ func (r *registry) change(name string, mode event.Mode, reason string) (*kin, er
 			return nil, err
 		}
 	}
+	full := k.profile.Full()
+	if k.seek != nil {
+		full = 0 // nothing was said
+	}
 	next, err := r.prepare(k, mode, reason)
 	if err != nil {
 		return nil, err
@@ -46,7 +50,9 @@ func (r *registry) change(name string, mode event.Mode, reason string) (*kin, er
 	}
 	k.seek = nil // somebody has decided about it
 	r.Log.Info("mode changed", "workload", name, "baseline", k.name, "workloads", len(k.members), "mode", mode.String(), "entries", next.Len(), "reason", reason)
-	return k, errors.Join(r.settle(k, learnt), r.watchSyscalls())
+	err = r.settle(k, learnt)
+	r.tellFullOf(k, full)
+	return k, errors.Join(err, r.watchSyscalls())
 }
 
 // checkAll refuses to enforce if one of those that have the baseline cannot be.

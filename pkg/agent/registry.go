@@ -84,6 +84,8 @@ type registryConfig struct {
 	Late func(w detect.Subject, did []event.Key)
 	// Unfit is told of dimensions that are audited because the kernel has no room for all that the baseline holds.
 	Unfit func(w detect.Subject, dims event.Dimensions, why error)
+	// Full is told of dimensions that can only be audited because the baseline does not hold all that was done while it was learnt.
+	Full func(w detect.Subject, dims event.Dimensions, entries int)
 }
 
 // registry holds the workloads, their baselines and modes, and keeps the kernel's map in step. It is
@@ -239,7 +241,7 @@ func (r *registry) Learn(id uint32, ev *event.Event, at time.Time) {
 	if m.profile.Observe(ev, at) == baseline.Learned {
 		m.dirty = true
 	}
-	r.tellFull(m, m.profile.Full()&^full)
+	r.tellFull(m, full)
 }
 
 // Executed takes note of the file behind an executable of the baseline. If a workload is held to it, and the
@@ -261,15 +263,6 @@ func (r *registry) Executed(id uint32, ev *event.Event) (before time.Time) {
 		return time.Time{}
 	}
 	return before
-}
-
-// tellFull says that dimensions are not known as a whole from now on: they can be audited, and not enforced.
-func (r *registry) tellFull(m *member, dims event.Dimensions) {
-	if dims == 0 {
-		return
-	}
-	m.dirty = true
-	r.Log.Error("baseline has no room, or no name, for all that was done: these dimensions can only be audited", "workload", m.subject.Name, "dimensions", names(dims), "entries", m.profile.Len())
 }
 
 // Started tells of a program that a workload has executed. It may have been found running before, and be known
@@ -307,8 +300,9 @@ func (r *registry) Seen(cgroupID uint64, path string, at time.Time) error {
 		if !m.cgroups[cgroupID] || m.subject.Mode != event.Learn {
 			continue
 		}
-		k := event.Key{Op: event.OpExec, Path: path}
+		k, full := event.Key{Op: event.OpExec, Path: path}, m.profile.Full()
 		if m.profile.Add(k, true, at) != baseline.Learned {
+			r.tellFull(m, full)
 			return nil
 		}
 		m.dirty = true

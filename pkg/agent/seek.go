@@ -115,6 +115,7 @@ func (r *registry) takeDue() map[string]string {
 		if k.seek.tries++; k.seek.tries > len(delays) {
 			r.Log.Info("no runtime tells what a container is called: its baseline is its own", "workload", k.name)
 			k.seek = nil
+			r.tellFullOf(k, 0)
 			continue
 		}
 		for _, m := range k.members {
@@ -193,7 +194,7 @@ func (r *registry) handOver(m, before *member) error {
 		full := m.profile.Full()
 		m.profile.Adopt(before.profile)
 		m.dirty = true
-		r.tellFull(m, m.profile.Full()&^full)
+		r.tellFull(m, full)
 		return nil
 	}
 	did := before.profile.Keys()
