@@ -237,6 +237,9 @@ func printWorkloads(w io.Writer, s agent.Status) error {
 		if m.Unreadable != "" {
 			notes = append(notes, fmt.Sprintf("%s: held to nothing, its stored baseline cannot be read: %s", name, cli.Printable(m.Unreadable)))
 		}
+		if m.ByHand != "" {
+			notes = append(notes, fmt.Sprintf("%s: its mode stands in its baseline's file, and promote would have refused it: %s", name, cli.Printable(m.ByHand)))
+		}
 		if len(m.Softened) > 0 {
 			notes = append(notes, fmt.Sprintf("%s: audited only, not enforced: %s", name, strings.Join(m.Softened, ", ")))
 		}

@@ -11,6 +11,7 @@ import (
 func TestStatusNotes(t *testing.T) {
 	for want, w := range map[string]agent.WorkloadStatus{
 		"shop: its baseline has no room, or no name, for all that was done, and can only be audited: file, network": {Full: []string{"file", "network"}},
+		"shop: its mode stands in its baseline's file, and promote would have refused it: 0 of 2 runs seen":         {ByHand: "0 of 2 runs seen"},
 	} {
 		var out strings.Builder
 		w.Name = "shop"

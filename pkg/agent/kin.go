@@ -23,6 +23,7 @@ type kin struct {
 	unreadable error // why its stored baseline cannot be read, until somebody sets its mode
 	setAside   bool  // then: the next save must not replace the file
 	seek       *seek // nil: it is known whose it is
+	byHand     error // why its stored mode is none that it would have been promoted to, until somebody sets its mode
 }
 
 // isCommon says whether others may have the workload's baseline too.
@@ -94,6 +95,7 @@ func (r *registry) open(name string, first detect.Subject, stored *baseline.Prof
 		r.openUnreadable(k, first, err)
 	case stored != nil:
 		k.profile, k.mode = stored, mode
+		r.checkByHand(k, first)
 	default:
 		k.profile, k.mode = r.newProfile(name, first.Kind), r.Mode
 	}

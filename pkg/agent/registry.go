@@ -77,6 +77,8 @@ type registryConfig struct {
 	// Audited is told of a workload that was promoted to enforce, and is audited; Unreadable of a stored
 	// baseline that cannot be read.
 	Audited, Unreadable func(w detect.Subject, why error)
+	// ByHand is told of a stored baseline, by its name, in a mode that it would not have been promoted to, and why not.
+	ByHand func(name string, w detect.Subject, why error)
 	// Kin is what a container has in common with others, by its id; empty: nobody knows yet. Nil: nothing.
 	Kin func(containerID string) string
 	// Late is told of a container that was held only once that was known, and of what it had done by then that its
@@ -102,12 +104,13 @@ type registry struct {
 	named  int // counts what the names of workloads changed
 
 	leftOut leftOut
-	sought  chan struct{} // has one when somebody has to look for what a container is called
+	byHand  map[string]string // what was told of baselines in modes that they would not have been promoted to, by their names
+	sought  chan struct{}     // has one when somebody has to look for what a container is called
 }
 
 func newRegistry(cfg registryConfig) *registry {
 	return &registry{
-		registryConfig: cfg, byID: map[uint32]*member{}, byName: map[string]*member{}, kins: map[string]*kin{}, sought: make(chan struct{}, 1),
+		registryConfig: cfg, byID: map[uint32]*member{}, byName: map[string]*member{}, kins: map[string]*kin{}, byHand: map[string]string{}, sought: make(chan struct{}, 1),
 	}
 }
 

@@ -35,7 +35,7 @@ func (r *registry) switchTo(k *kin, next *baseline.Profile, mode event.Mode) (fo
 		}
 		return nil, errors.Join(err, r.setStates(k), r.sweepAll(k))
 	}
-	k.dirty, k.setAside, k.unreadable = true, k.setAside || k.unreadable != nil, nil
+	k.dirty, k.setAside, k.unreadable, k.byHand = true, k.setAside || k.unreadable != nil, nil, nil
 	return former, nil
 }
 

@@ -34,6 +34,8 @@ type WorkloadStatus struct {
 	Recorded []string `json:"recorded,omitempty"`
 	// Unreadable is why its stored baseline cannot be read: it is held to nothing until its mode is set.
 	Unreadable string `json:"unreadable,omitempty"`
+	// ByHand is why it would not have been promoted to its mode, which somebody wrote into its baseline's file.
+	ByHand string `json:"by_hand,omitempty"`
 	// Readiness is what was found when somebody asked whether it is ready, which is done for two minutes after a denial.
 	Readiness string `json:"readiness,omitempty"`
 	// Protected: rules that deny do so here.
@@ -64,6 +66,9 @@ func (r *registry) List() []WorkloadStatus {
 		}
 		if m.unreadable != nil {
 			w.Unreadable = m.unreadable.Error()
+		}
+		if m.byHand != nil {
+			w.ByHand = m.byHand.Error()
 		}
 		if r.Enforcer != nil {
 			if t, err := r.Enforcer.Tally(m.id); err == nil {
