@@ -69,7 +69,7 @@ func (r *registry) look(w detect.Subject) string {
 	if w.Baseline != "" || !r.mayHaveKin(w) || r.isKnown(w.Name) {
 		return w.Baseline
 	}
-	return r.Kin(w.ContainerID)
+	return r.Kin(w)
 }
 
 func (r *registry) isKnown(name string) bool {

@@ -39,7 +39,7 @@ func newBoxes(t *testing.T, dir string, called map[string]string) *boxes {
 	maps := newEntryMaps(1000)
 	b := &boxes{newTestRegistry(t, dir, maps, maps), t, maps, time.Unix(1_800_000_000, 0), nil}
 	b.Now = func() time.Time { return b.now }
-	b.Kin = func(id string) string { return called[id[:1]] }
+	b.Kin = func(w detect.Subject) string { return called[w.ContainerID[:1]] }
 	b.Late = func(_ detect.Subject, did []event.Key) { b.late = append(b.late, did...) }
 	b.CrashBudget = 3
 	return b
@@ -330,10 +330,10 @@ func TestContainerOfAUser(t *testing.T) {
 func TestEventsDoNotWaitForNames(t *testing.T) {
 	b := newBoxes(t, t.TempDir(), nil)
 	asked := 0
-	b.Kin = func(id string) string {
+	b.Kin = func(w detect.Subject) string {
 		asked++
 		if !b.mu.TryLock() {
-			t.Errorf("%.12s: events wait", id)
+			t.Errorf("%s: events wait", w.Name)
 		} else {
 			b.mu.Unlock()
 		}

@@ -79,8 +79,8 @@ type registryConfig struct {
 	Audited, Unreadable func(w detect.Subject, why error)
 	// ByHand is told of a stored baseline, by its name, in a mode that it would not have been promoted to, and why not.
 	ByHand func(name string, w detect.Subject, why error)
-	// Kin is what a container has in common with others, by its id; empty: nobody knows yet. Nil: nothing.
-	Kin func(containerID string) string
+	// Kin is what a container has in common with others; empty: nobody knows yet. Nil: nothing.
+	Kin func(container detect.Subject) string
 	// Late is told of a container that was held only once that was known, and of what it had done by then that its
 	// baseline does not hold.
 	Late func(w detect.Subject, did []event.Key)

@@ -61,8 +61,9 @@ func containersBelow(root string) *Containers {
 	}
 }
 
-// Get tells what is known of a container. now are nanoseconds of any clock that goes forward.
-func (c *Containers) Get(id string, now uint64) (Info, bool) {
+// Get tells what is known of a container, of whose pod the path of its cgroup has podUID. now are nanoseconds of any clock that goes
+// forward.
+func (c *Containers) Get(id, podUID string, now uint64) (Info, bool) {
 	f := c.known[id]
 	if f == nil {
 		if len(c.order) == maxContainers {
@@ -79,18 +80,21 @@ func (c *Containers) Get(id string, now uint64) (Info, bool) {
 	if f.found {
 		f.info.Confinement = c.confinement(id, f.info.Runtime)
 	} else {
-		f.info, f.found = c.Find(id)
+		f.info, f.found = c.Find(id, podUID)
 	}
 	return f.info, f.found
 }
 
-// Find looks where the runtimes keep their state, and remembers nothing of the container.
-func (c *Containers) Find(id string) (Info, bool) {
+// Find looks where the runtimes keep their state, and remembers nothing of the container. See Get.
+func (c *Containers) Find(id, podUID string) (Info, bool) {
 	if !isContainerID(id) {
 		return Info{}, false // it becomes a part of a path
 	}
 	for _, look := range []func(id string) (Info, bool){c.ofDaemons, c.storage.Find, c.ofStorage} {
 		if info, ok := look(id); ok {
+			if info.Runtime == "docker" && (podUID == "" || info.PodUID != podUID) {
+				info.leavePod()
+			}
 			info.Confinement = c.confinement(id, info.Runtime)
 			return info, true
 		}
@@ -186,6 +190,10 @@ func readBundle(runtime string) func([]byte) (Info, bool) {
 		return info, info.Name+info.Image+info.ImageID+info.Pod+info.Namespace+info.PodUID != ""
 	}
 }
+
+// leavePod forgets of which pod a container is: labels of Docker are what its user wants, and where the kubelet has the container
+// made is not.
+func (i *Info) leavePod() { i.Container, i.Pod, i.Namespace, i.PodUID = "", "", "", "" }
 
 // bound cuts and copies the texts: a file is large, and Docker lets users name what they want.
 func (i *Info) bound() {

@@ -23,15 +23,15 @@ func TestStorageIsReadOnce(t *testing.T) {
 	id := fmt.Sprintf("%064x", 499)
 	for _, name := range []string{"shop", "bank", "bakery"} {
 		write(name)
-		if info, ok := c.Find(id); !ok || info.Name != name+"-499" {
+		if info, ok := c.Find(id, ""); !ok || info.Name != name+"-499" {
 			t.Errorf("%s: %+v, %t", name, info, ok)
 		}
-		if n := testing.AllocsPerRun(3, func() { c.Find(id) }); n > 500 {
+		if n := testing.AllocsPerRun(3, func() { c.Find(id, "") }); n > 500 {
 			t.Errorf("%s: a second look makes %.0f allocations", name, n)
 		}
 	}
 	check(t, os.Remove(c.storage.file))
-	if info, ok := c.Find(id); ok {
+	if info, ok := c.Find(id, ""); ok {
 		t.Errorf("without the file: %+v", info)
 	}
 }
