@@ -10,20 +10,19 @@ import (
 
 	"github.com/plumbline-io/plumbline/pkg/alert"
 	"github.com/plumbline-io/plumbline/pkg/detect"
-	"github.com/plumbline-io/plumbline/pkg/enforce"
 	"github.com/plumbline-io/plumbline/pkg/event"
 )
 
 // toldLate is a kernel in which a program is learnt while the mode changes.
 type toldLate struct {
 	*entryMaps
-	reads int
+	asked int
 }
 
-func (l *toldLate) Entries(workload, generation uint32) ([]enforce.Entry, error) {
-	all, err := l.entryMaps.Entries(workload, generation)
-	if l.reads++; l.reads > 1 {
-		all = append(all, enforce.Entry{Key: program("/bin/late")})
+func (l *toldLate) Untold(generations map[uint32]uint32, known func(event.Key) bool) ([]event.Key, error) {
+	all, err := l.entryMaps.Untold(generations, known)
+	if l.asked++; l.asked > 1 {
+		all = append(all, program("/bin/late"))
 	}
 	return all, err
 }

@@ -26,8 +26,9 @@ type kernel interface {
 // enforcer is what the registry needs of pkg/enforce. Nil where the kernel has no means at all.
 type enforcer interface {
 	Replace(workload, generation uint32, keys []event.Key) error
-	Entries(workload, generation uint32) ([]enforce.Entry, error)
+	Untold(generations map[uint32]uint32, known func(event.Key) bool) ([]event.Key, error)
 	Remove(workload, keep uint32) error
+	Keep(generations map[uint32]uint32) error
 	Wait() error
 	Covered() event.Dimensions
 	Tally(workload uint32) (enforce.Tally, error)

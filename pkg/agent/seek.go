@@ -198,13 +198,11 @@ func (r *registry) handOver(m, before *member) error {
 		return nil
 	}
 	did := before.profile.Keys()
-	if r.Enforcer != nil {
-		untold, err := r.untold(before, before.generation, before.profile)
-		if err != nil {
-			return err
-		}
-		did = append(did, untold...)
+	untold, err := r.untold(map[*member]uint32{before: before.generation}, before.profile)
+	if err != nil {
+		return err
 	}
+	did = append(did, untold...)
 	did = slices.DeleteFunc(did, m.profile.Allows)
 	if len(did) > 0 && m.subject.Mode != event.Off && m.unreadable == nil {
 		r.leftOut.late++
