@@ -237,8 +237,14 @@ func printWorkloads(w io.Writer, s agent.Status) error {
 		if m.Unreadable != "" {
 			notes = append(notes, fmt.Sprintf("%s: held to nothing, its stored baseline cannot be read: %s", name, cli.Printable(m.Unreadable)))
 		}
+		if m.ByHand != "" {
+			notes = append(notes, fmt.Sprintf("%s: its mode stands in its baseline's file, and promote would have refused it: %s", name, cli.Printable(m.ByHand)))
+		}
 		if len(m.Softened) > 0 {
 			notes = append(notes, fmt.Sprintf("%s: audited only, not enforced: %s", name, strings.Join(m.Softened, ", ")))
+		}
+		if len(m.Full) > 0 {
+			notes = append(notes, fmt.Sprintf("%s: its baseline has no room, or no name, for all that was done, and can only be audited: %s", name, strings.Join(m.Full, ", ")))
 		}
 		if len(m.Lacking) > 0 {
 			notes = append(notes, fmt.Sprintf("%s: audited only, since an earlier version learnt the baseline without them: %s (let it learn a run, or promote it with --force)", name, strings.Join(m.Lacking, ", ")))

@@ -76,8 +76,6 @@ func completeRuleName(*cobra.Command, []string, string) ([]string, cobra.ShellCo
 type explanation struct {
 	listedRule
 	Attack      []string     `json:"attack"`
-	Action      string       `json:"action"`
-	Mode        string       `json:"mode"`
 	Window      string       `json:"window,omitempty"`
 	Events      []string     `json:"events"`
 	Output      string       `json:"output,omitempty"`
@@ -117,7 +115,7 @@ func explain(c *catalogue, name string) (*explanation, error) {
 	}
 	r := c.rules()[i]
 	x := &explanation{
-		listedRule: listing(r), Attack: append([]string{}, r.Attack...), Action: r.Action.String(), Mode: r.Mode.String(), Window: windowText(&r.Window),
+		listedRule: listing(r), Attack: append([]string{}, r.Attack...), Window: windowText(&r.Window),
 		Events: []string{}, Kernel: []string{}, Denied: []string{}, Hooks: []string{}, Output: strings.TrimSpace(r.Output()), Condition: strings.TrimSpace(r.Condition()),
 	}
 	if d, drift := c.drift(r); drift {

@@ -20,12 +20,14 @@ func newRulesList() *cobra.Command {
 		Use:   "list [FILE|DIR...]",
 		Short: "List rules",
 		Long: `List the rules of files, or the built-in ones. Rules that are switched off (enabled: false) are listed
-too. With -o json every rule is one object a line.
+too. ACTION is what a rule asks for; with another one than alert, MODE says whether that is done (enforce) or
+only told (audit). With -o json every rule is one object a line.
 
 Exit codes: 0 fine; 2 a file cannot be read, or a rule is wrong: the others are listed.`,
 		Example: `  plumbline rules list
   plumbline rules list --builtin /etc/plumbline/rules
-  plumbline rules list -o json | jq -r 'select(.tags | index("T1059.004")) | .name'`,
+  plumbline rules list -o json | jq -r 'select(.tags | index("T1059.004")) | .name'
+  plumbline rules list -o json /etc/plumbline/rules | jq -r 'select(.enabled and .action != "alert") | .name'`,
 		ValidArgsFunction: yamlFiles,
 		RunE: workOn(func(cmd *cobra.Command, args []string) error {
 			f, err := gatherRules(args, builtIn)
@@ -48,6 +50,8 @@ type listedRule struct {
 	Severity    string   `json:"severity"`
 	Tags        []string `json:"tags"`
 	Enabled     bool     `json:"enabled"`
+	Action      string   `json:"action"`
+	Mode        string   `json:"mode"`
 	File        string   `json:"file"`
 	Line        int      `json:"line"`
 }
@@ -55,7 +59,7 @@ type listedRule struct {
 func listing(r *rule.Rule) listedRule {
 	return listedRule{
 		Name: r.Name, Description: r.Desc, Source: r.Source, Severity: r.Severity.String(), Tags: append([]string{}, r.Tags...),
-		Enabled: r.Enabled, File: r.File, Line: r.Line,
+		Enabled: r.Enabled, Action: r.Action.String(), Mode: r.Mode.String(), File: r.File, Line: r.Line,
 	}
 }
 
@@ -77,10 +81,14 @@ func runRulesList(cmd *cobra.Command, c *catalogue, builtIn bool, output string)
 		if !l.Enabled {
 			on = "off"
 		}
-		rows = append(rows, []string{l.Name, l.Source, l.Severity, on, strings.Join(l.Tags, ","), fmt.Sprintf("%s:%d", l.File, l.Line)})
+		mode := l.Mode
+		if r.Action == rule.Alert {
+			mode = "" // it changes nothing
+		}
+		rows = append(rows, []string{l.Name, l.Source, l.Severity, on, l.Action, mode, strings.Join(l.Tags, ","), fmt.Sprintf("%s:%d", l.File, l.Line)})
 	}
 	if output != "json" {
-		if err := newTable(cmd.OutOrStdout(), "NAME", "SOURCE", "SEVERITY", "STATE", "TAGS", "DEFINED").print(rows); err != nil {
+		if err := newTable(cmd.OutOrStdout(), "NAME", "SOURCE", "SEVERITY", "STATE", "ACTION", "MODE", "TAGS", "DEFINED").print(rows); err != nil {
 			return err
 		}
 	}

@@ -189,8 +189,8 @@ func (a *Agent) openRegistry() error {
 	a.registry = newRegistry(registryConfig{
 		Kernel: a.kernel.shared, Enforcer: means, Store: a.store, Mode: mode, Dimensions: a.cfg.dimensions(),
 		Budget: *a.cfg.DenyBudget, CrashBudget: *a.cfg.CrashBudget, Own: a.own.Name, Unguarded: a.cfg.Unguarded, Protect: a.cfg.Protect,
-		Now: time.Now, Log: a.cfg.Log, Audited: a.tellAudited, Unreadable: a.tellUnreadable, Unfit: a.tellUnfit,
-		Kin: containerKin, Late: a.tellLate,
+		Now: time.Now, Log: a.cfg.Log, Audited: a.tellAudited, Unreadable: a.tellUnreadable, Unfit: a.tellUnfit, Full: a.tellFull, ByHand: a.tellByHand,
+		Kin: a.containerKin, Late: a.tellLate,
 	})
 	for _, cg := range cgroups {
 		a.take(cg, a.registry.Find)

@@ -28,11 +28,14 @@ func (f *fakeEnforcer) Replace(_, generation uint32, keys []event.Key) error {
 	return f.fail
 }
 
-func (f *fakeEnforcer) Entries(uint32, uint32) ([]enforce.Entry, error) { return nil, nil }
-func (f *fakeEnforcer) Wait() error                                     { return nil }
-func (f *fakeEnforcer) Remove(uint32, uint32) error                     { return nil }
-func (f *fakeEnforcer) WatchSyscalls(bool) error                        { return nil }
-func (f *fakeEnforcer) Covered() event.Dimensions                       { return event.AllDimensions }
+func (f *fakeEnforcer) Untold(map[uint32]uint32, func(event.Key) bool) ([]event.Key, error) {
+	return nil, nil
+}
+func (f *fakeEnforcer) Keep(map[uint32]uint32) error { return nil }
+func (f *fakeEnforcer) Wait() error                  { return nil }
+func (f *fakeEnforcer) Remove(uint32, uint32) error  { return nil }
+func (f *fakeEnforcer) WatchSyscalls(bool) error     { return nil }
+func (f *fakeEnforcer) Covered() event.Dimensions    { return event.AllDimensions }
 
 func (f *fakeEnforcer) Tally(uint32) (enforce.Tally, error) { return enforce.Tally{}, nil }
 

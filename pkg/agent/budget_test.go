@@ -34,12 +34,13 @@ func (m means) RenewWorkloads(states map[uint32]sensor.WorkloadState) error {
 	return nil
 }
 
-func (means) Wait() error                                     { return nil }
-func (means) Replace(uint32, uint32, []event.Key) error       { return nil }
-func (means) Entries(uint32, uint32) ([]enforce.Entry, error) { return nil, nil }
-func (means) Remove(uint32, uint32) error                     { return nil }
-func (means) WatchSyscalls(bool) error                        { return nil }
-func (means) Covered() event.Dimensions                       { return event.AllDimensions }
+func (means) Wait() error                                                         { return nil }
+func (means) Replace(uint32, uint32, []event.Key) error                           { return nil }
+func (means) Untold(map[uint32]uint32, func(event.Key) bool) ([]event.Key, error) { return nil, nil }
+func (means) Keep(map[uint32]uint32) error                                        { return nil }
+func (means) Remove(uint32, uint32) error                                         { return nil }
+func (means) WatchSyscalls(bool) error                                            { return nil }
+func (means) Covered() event.Dimensions                                           { return event.AllDimensions }
 
 func (means) Tally(uint32) (enforce.Tally, error) { return enforce.Tally{}, nil }
 

@@ -102,6 +102,7 @@ func (r *registry) namesSince(changes int) (workloadNames, int) {
 // Recall is the id of a workload of an earlier agent, of which there is no cgroup any more. If it is not known
 // here, it becomes so, as one that has just ended.
 func (r *registry) Recall(w detect.Subject) (uint32, error) {
+	w.Baseline = r.look(w)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if m := r.byName[w.Name]; m != nil {

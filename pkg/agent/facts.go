@@ -11,8 +11,8 @@ import (
 type facts struct {
 	proc       workload.Proc
 	accounts   *workload.Accounts
-	containers *workload.Containers
-	subject    *detect.Subject // of the current event
+	containers *workload.Containers // its Find is for everybody
+	subject    *detect.Subject      // of the current event
 
 	// The session that was read last, for one event.
 	of    sessionKey
@@ -86,7 +86,7 @@ func (f *facts) mountsOf(id string, mounts []workload.Mount) []rule.Mount {
 
 // Container implements rule.Facts.
 func (f *facts) Container(e *rule.Env) (rule.Container, bool) {
-	i, ok := f.containers.Get(e.Workload.ContainerID, e.Event.Ktime)
+	i, ok := f.containers.Get(e.Workload.ContainerID, f.subject.PodUID, e.Event.Ktime)
 	c := rule.Container{
 		Name: i.Name, Runtime: i.Runtime, Image: i.Image, ImageID: i.ImageID, Pod: i.Pod, Namespace: i.Namespace, PodUID: i.PodUID,
 	}

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/plumbline-io/plumbline/pkg/detect"
@@ -37,5 +38,22 @@ func TestFactsOfAProcess(t *testing.T) {
 	e.Workload.ContainerID = "none"
 	if c, ok := f.Container(e); ok {
 		t.Errorf("a container that nobody runs: %+v", c)
+	}
+}
+
+// A container is of the pod in whose cgroup it is: labels of Docker are what its user wants.
+func TestPodOfAContainer(t *testing.T) {
+	h, err := openHost(Config{Node: "n1", TrustDomain: "example.org"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := strings.Repeat("0a", 32)
+	for path, want := range map[string]string{
+		"/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod01234567_89ab_cdef_0123_456789abcdef.slice/docker-" + id + ".scope": "01234567-89ab-cdef-0123-456789abcdef",
+		"/system.slice/docker-" + id + ".scope": "",
+	} {
+		if w := h.Subject(path); w.PodUID != want || w.ContainerID != id {
+			t.Errorf("%s: %+v", path, w)
+		}
 	}
 }

@@ -131,7 +131,7 @@ func (h *host) NetworkScope(path string) (dir string, ok bool) {
 func (h *host) Subject(path string) detect.Subject {
 	w := h.hierarchy.Resolve(path)
 	s := detect.Subject{
-		Name: w.Name, Kind: string(w.Kind), ContainerID: w.ContainerID, Cgroup: w.Cgroup, IdentitySource: identity.Source,
+		Name: w.Name, Kind: string(w.Kind), ContainerID: w.ContainerID, PodUID: w.PodUID, Cgroup: w.Cgroup, IdentitySource: identity.Source,
 	}
 	id, err := h.ids.ID(s.Kind, s.Name)
 	if err != nil {

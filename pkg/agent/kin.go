@@ -23,6 +23,7 @@ type kin struct {
 	unreadable error // why its stored baseline cannot be read, until somebody sets its mode
 	setAside   bool  // then: the next save must not replace the file
 	seek       *seek // nil: it is known whose it is
+	byHand     error // why its stored mode is none that it would have been promoted to, until somebody sets its mode
 }
 
 // isCommon says whether others may have the workload's baseline too.
@@ -38,16 +39,13 @@ func (k *kin) running() (n int) {
 	return n
 }
 
-// admit takes a workload in that is not known yet, with its stored baseline. What was stored for a container under its id
-// stays that one's own.
+// admit takes a workload in that is not known yet, with its stored baseline or the one that it has in common with others. What was
+// stored for a container under its id stays that one's own.
 func (r *registry) admit(subject detect.Subject) (*member, error) {
 	own, mode, err := r.Store.Load(subject.Name)
 	if own != nil || err != nil {
 		subject.Baseline = ""
 		return r.enrol(subject, r.open(subject.Name, subject, own, mode, err))
-	}
-	if subject.Baseline == "" {
-		subject.Baseline = r.look(subject)
 	}
 	if subject.Baseline != "" {
 		return r.enrol(subject, r.common(subject))
@@ -65,12 +63,19 @@ func (r *registry) mayHaveKin(w detect.Subject) bool {
 	return r.Kin != nil && w.Kind == string(workload.Container) && len(w.ContainerID) > shortID && w.Name == w.ContainerID[:shortID]
 }
 
-// look asks what a container has in common with others; empty: nobody knows.
+// look asks what a container that is not known yet has in common with others; empty: nobody knows. It reads files, which is why it
+// takes the lock only to see whom it knows.
 func (r *registry) look(w detect.Subject) string {
-	if !r.mayHaveKin(w) {
-		return ""
+	if w.Baseline != "" || !r.mayHaveKin(w) || r.isKnown(w.Name) {
+		return w.Baseline
 	}
-	return r.Kin(w.ContainerID)
+	return r.Kin(w)
+}
+
+func (r *registry) isKnown(name string) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.byName[name] != nil
 }
 
 // common is the baseline that a container has in common with others.
@@ -90,6 +95,7 @@ func (r *registry) open(name string, first detect.Subject, stored *baseline.Prof
 		r.openUnreadable(k, first, err)
 	case stored != nil:
 		k.profile, k.mode = stored, mode
+		r.checkByHand(k, first)
 	default:
 		k.profile, k.mode = r.newProfile(name, first.Kind), r.Mode
 	}

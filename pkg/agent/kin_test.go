@@ -39,7 +39,7 @@ func newBoxes(t *testing.T, dir string, called map[string]string) *boxes {
 	maps := newEntryMaps(1000)
 	b := &boxes{newTestRegistry(t, dir, maps, maps), t, maps, time.Unix(1_800_000_000, 0), nil}
 	b.Now = func() time.Time { return b.now }
-	b.Kin = func(id string) string { return called[id[:1]] }
+	b.Kin = func(w detect.Subject) string { return called[w.ContainerID[:1]] }
 	b.Late = func(_ detect.Subject, did []event.Key) { b.late = append(b.late, did...) }
 	b.CrashBudget = 3
 	return b
@@ -323,6 +323,32 @@ func TestContainerOfAUser(t *testing.T) {
 	b.check("the real one", 1, event.Learn)
 	if w := b.List(); w[1].Baseline != "" || w[0].Baseline != shopWeb || w[0].Entries != 0 {
 		t.Errorf("status: %+v", w)
+	}
+}
+
+// What runtimes have written down is read while events are handled, once for each container.
+func TestEventsDoNotWaitForNames(t *testing.T) {
+	b := newBoxes(t, t.TempDir(), nil)
+	asked := 0
+	b.Kin = func(w detect.Subject) string {
+		asked++
+		if !b.mu.TryLock() {
+			t.Errorf("%s: events wait", w.Name)
+		} else {
+			b.mu.Unlock()
+		}
+		return shopWeb
+	}
+	b.must(b.Join(1, box("1")))
+	b.must(b.Join(2, box("1")))
+	b.must(b.Find(3, box("2")))
+	if _, err := b.Recall(box("3")); err != nil || asked != 3 {
+		t.Errorf("asked %d times, %v", asked, err)
+	}
+	for _, w := range b.List() {
+		if w.Baseline != shopWeb {
+			t.Errorf("status: %+v", w)
+		}
 	}
 }
 

@@ -36,6 +36,10 @@ func (r *registry) change(name string, mode event.Mode, reason string) (*kin, er
 			return nil, err
 		}
 	}
+	full := k.profile.Full()
+	if k.seek != nil {
+		full = 0 // nothing was said
+	}
 	next, err := r.prepare(k, mode, reason)
 	if err != nil {
 		return nil, err
@@ -46,7 +50,9 @@ func (r *registry) change(name string, mode event.Mode, reason string) (*kin, er
 	}
 	k.seek = nil // somebody has decided about it
 	r.Log.Info("mode changed", "workload", name, "baseline", k.name, "workloads", len(k.members), "mode", mode.String(), "entries", next.Len(), "reason", reason)
-	return k, errors.Join(r.settle(k, learnt), r.watchSyscalls())
+	err = r.settle(k, learnt)
+	r.tellFullOf(k, full)
+	return k, errors.Join(err, r.watchSyscalls())
 }
 
 // checkAll refuses to enforce if one of those that have the baseline cannot be.
@@ -126,10 +132,8 @@ func (r *registry) prepare(k *kin, mode event.Mode, reason string) (*baseline.Pr
 		return r.startAnew(k, mode)
 	}
 	next := k.profile.Clone()
-	for _, m := range k.members {
-		if err := r.catchUp(m, next); err != nil {
-			return nil, err
-		}
+	if err := r.catchUp(k, next); err != nil {
+		return nil, err
 	}
 	if mode != event.AuditMode && mode != event.Enforce {
 		next.Demote(mode)
@@ -172,27 +176,33 @@ func (r *registry) tellWidenings(k *kin, widened []baseline.Widening) {
 }
 
 // catchUp adds what the kernel has learnt and its events have not told yet.
-func (r *registry) catchUp(m *member, next *baseline.Profile) error {
-	if r.Enforcer == nil || m.subject.Mode != event.Learn {
-		return nil
+func (r *registry) catchUp(k *kin, next *baseline.Profile) error {
+	generations := map[*member]uint32{}
+	for _, m := range k.members {
+		if m.subject.Mode == event.Learn {
+			generations[m] = m.generation
+		}
 	}
-	news, err := r.untold(m, m.generation, next)
-	for _, k := range news {
-		next.Add(k, false, r.Now())
+	news, err := r.untold(generations, next)
+	for _, key := range news {
+		next.Add(key, false, r.Now())
 	}
 	return err
 }
 
-// untold lists what the kernel holds under a generation and a profile does not allow.
-func (r *registry) untold(m *member, generation uint32, p *baseline.Profile) (news []event.Key, err error) {
-	entries, err := r.Enforcer.Entries(m.id, generation)
-	if err != nil {
-		return nil, fmt.Errorf("read what %q has done last: %w", m.subject.Name, err)
+// untold lists what the kernel holds under generations of workloads and a profile does not allow. It reads all that the kernel holds:
+// so it is asked once for all that have a baseline.
+func (r *registry) untold(generations map[*member]uint32, p *baseline.Profile) ([]event.Key, error) {
+	if r.Enforcer == nil || len(generations) == 0 {
+		return nil, nil
 	}
-	for _, e := range entries {
-		if !p.Allows(e.Key) {
-			news = append(news, e.Key)
-		}
+	ids := make(map[uint32]uint32, len(generations))
+	for m, generation := range generations {
+		ids[m.id] = generation
+	}
+	news, err := r.Enforcer.Untold(ids, p.Allows)
+	if err != nil {
+		return nil, fmt.Errorf("read what %q has done last: %w", p.Workload(), err)
 	}
 	return news, nil
 }

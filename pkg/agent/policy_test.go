@@ -10,7 +10,6 @@ import (
 
 	"github.com/plumbline-io/plumbline/pkg/baseline"
 	"github.com/plumbline-io/plumbline/pkg/detect"
-	"github.com/plumbline-io/plumbline/pkg/enforce"
 	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/sensor"
 )
@@ -23,10 +22,11 @@ type entryMaps struct {
 	means
 	room    int
 	entries map[slot][]event.Key
+	reads   int // of all that it holds
 }
 
 func newEntryMaps(room int) *entryMaps {
-	return &entryMaps{means{map[uint64]sensor.WorkloadState{}}, room, map[slot][]event.Key{}}
+	return &entryMaps{means{map[uint64]sensor.WorkloadState{}}, room, map[slot][]event.Key{}, 0}
 }
 
 func (m *entryMaps) Replace(workload, generation uint32, keys []event.Key) error {
@@ -48,21 +48,30 @@ func (m *entryMaps) used() (n int) {
 	return n
 }
 
-func (m *entryMaps) Entries(workload, generation uint32) ([]enforce.Entry, error) {
-	var all []enforce.Entry
-	for _, k := range m.entries[slot{workload, generation}] {
-		all = append(all, enforce.Entry{Key: k})
+func (m *entryMaps) Untold(generations map[uint32]uint32, known func(event.Key) bool) (untold []event.Key, err error) {
+	m.reads++
+	for workload, generation := range generations {
+		for _, k := range m.entries[slot{workload, generation}] {
+			if !known(k) {
+				untold = append(untold, k)
+			}
+		}
 	}
-	return all, nil
+	return untold, nil
 }
 
-func (m *entryMaps) Remove(workload, keep uint32) error {
+func (m *entryMaps) Keep(generations map[uint32]uint32) error {
+	m.reads++
 	for at := range m.entries {
-		if at.workload == workload && at.generation != keep {
+		if keep, ok := generations[at.workload]; ok && at.generation != keep {
 			delete(m.entries, at)
 		}
 	}
 	return nil
+}
+
+func (m *entryMaps) Remove(workload, keep uint32) error {
+	return m.Keep(map[uint32]uint32{workload: keep})
 }
 
 // allows says whether a cgroup's workload has a key in the generation that is in force.

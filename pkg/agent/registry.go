@@ -26,8 +26,9 @@ type kernel interface {
 // enforcer is what the registry needs of pkg/enforce. Nil where the kernel has no means at all.
 type enforcer interface {
 	Replace(workload, generation uint32, keys []event.Key) error
-	Entries(workload, generation uint32) ([]enforce.Entry, error)
+	Untold(generations map[uint32]uint32, known func(event.Key) bool) ([]event.Key, error)
 	Remove(workload, keep uint32) error
+	Keep(generations map[uint32]uint32) error
 	Wait() error
 	Covered() event.Dimensions
 	Tally(workload uint32) (enforce.Tally, error)
@@ -77,13 +78,17 @@ type registryConfig struct {
 	// Audited is told of a workload that was promoted to enforce, and is audited; Unreadable of a stored
 	// baseline that cannot be read.
 	Audited, Unreadable func(w detect.Subject, why error)
-	// Kin is what a container has in common with others, by its id; empty: nobody knows yet. Nil: nothing.
-	Kin func(containerID string) string
+	// ByHand is told of a stored baseline, by its name, in a mode that it would not have been promoted to, and why not.
+	ByHand func(name string, w detect.Subject, why error)
+	// Kin is what a container has in common with others; empty: nobody knows yet. Nil: nothing.
+	Kin func(container detect.Subject) string
 	// Late is told of a container that was held only once that was known, and of what it had done by then that its
 	// baseline does not hold.
 	Late func(w detect.Subject, did []event.Key)
 	// Unfit is told of dimensions that are audited because the kernel has no room for all that the baseline holds.
 	Unfit func(w detect.Subject, dims event.Dimensions, why error)
+	// Full is told of dimensions that can only be audited because the baseline does not hold all that was done while it was learnt.
+	Full func(w detect.Subject, dims event.Dimensions, entries int)
 }
 
 // registry holds the workloads, their baselines and modes, and keeps the kernel's map in step. It is
@@ -100,12 +105,13 @@ type registry struct {
 	named  int // counts what the names of workloads changed
 
 	leftOut leftOut
-	sought  chan struct{} // has one when somebody has to look for what a container is called
+	byHand  map[string]string // what was told of baselines in modes that they would not have been promoted to, by their names
+	sought  chan struct{}     // has one when somebody has to look for what a container is called
 }
 
 func newRegistry(cfg registryConfig) *registry {
 	return &registry{
-		registryConfig: cfg, byID: map[uint32]*member{}, byName: map[string]*member{}, kins: map[string]*kin{}, sought: make(chan struct{}, 1),
+		registryConfig: cfg, byID: map[uint32]*member{}, byName: map[string]*member{}, kins: map[string]*kin{}, byHand: map[string]string{}, sought: make(chan struct{}, 1),
 	}
 }
 
@@ -142,6 +148,7 @@ func (r *registry) Find(cgroupID uint64, subject detect.Subject) error {
 }
 
 func (r *registry) join(cgroupID uint64, subject detect.Subject, begins bool) error {
+	subject.Baseline = r.look(subject)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	m, known := r.byName[subject.Name]
@@ -238,7 +245,7 @@ func (r *registry) Learn(id uint32, ev *event.Event, at time.Time) {
 	if m.profile.Observe(ev, at) == baseline.Learned {
 		m.dirty = true
 	}
-	r.tellFull(m, m.profile.Full()&^full)
+	r.tellFull(m, full)
 }
 
 // Executed takes note of the file behind an executable of the baseline. If a workload is held to it, and the
@@ -260,15 +267,6 @@ func (r *registry) Executed(id uint32, ev *event.Event) (before time.Time) {
 		return time.Time{}
 	}
 	return before
-}
-
-// tellFull says that dimensions are not known as a whole from now on: they can be audited, and not enforced.
-func (r *registry) tellFull(m *member, dims event.Dimensions) {
-	if dims == 0 {
-		return
-	}
-	m.dirty = true
-	r.Log.Error("baseline has no room, or no name, for all that was done: these dimensions can only be audited", "workload", m.subject.Name, "dimensions", names(dims), "entries", m.profile.Len())
 }
 
 // Started tells of a program that a workload has executed. It may have been found running before, and be known
@@ -306,8 +304,9 @@ func (r *registry) Seen(cgroupID uint64, path string, at time.Time) error {
 		if !m.cgroups[cgroupID] || m.subject.Mode != event.Learn {
 			continue
 		}
-		k := event.Key{Op: event.OpExec, Path: path}
+		k, full := event.Key{Op: event.OpExec, Path: path}, m.profile.Full()
 		if m.profile.Add(k, true, at) != baseline.Learned {
+			r.tellFull(m, full)
 			return nil
 		}
 		m.dirty = true

@@ -25,12 +25,15 @@ func (k keptKeys) Replace(_, generation uint32, keys []event.Key) error {
 	k[generation] = append(k[generation], keys...)
 	return nil
 }
-func (keptKeys) Entries(uint32, uint32) ([]enforce.Entry, error) { return nil, nil }
-func (keptKeys) Wait() error                                     { return nil }
-func (keptKeys) Remove(uint32, uint32) error                     { return nil }
-func (keptKeys) WatchSyscalls(bool) error                        { return nil }
-func (keptKeys) Covered() event.Dimensions                       { return event.AllDimensions }
-func (keptKeys) Tally(uint32) (enforce.Tally, error)             { return enforce.Tally{}, nil }
+
+func (keptKeys) Untold(map[uint32]uint32, func(event.Key) bool) ([]event.Key, error) { return nil, nil }
+func (keptKeys) Keep(map[uint32]uint32) error                                        { return nil }
+func (keptKeys) Wait() error                                                         { return nil }
+func (keptKeys) Remove(uint32, uint32) error                                         { return nil }
+func (keptKeys) WatchSyscalls(bool) error                                            { return nil }
+func (keptKeys) Covered() event.Dimensions                                           { return event.AllDimensions }
+
+func (keptKeys) Tally(uint32) (enforce.Tally, error) { return enforce.Tally{}, nil }
 
 // What has another name in each run is widened between the runs, so that a run can be without anything
 // new and the baseline becomes ready.

@@ -96,7 +96,9 @@ func (a *Agent) openResponses() error {
 	a.responder.executor = &response.Executor{Config: response.Config{
 		Proc: a.host.proc, DBus: a.cfg.DBusSocket, Grace: restartGrace, Patience: drainPatience,
 		API: func() (*response.API, error) { return response.InCluster(os.Getenv) },
-		Pod: func(id string) (workload.Info, bool) { return workload.NewContainers().Get(id, 0) },
+		Pod: func(w workload.Workload) (workload.Info, bool) {
+			return a.facts.containers.Find(w.ContainerID, w.PodUID)
+		},
 	}}
 	a.readiness.look = a.responder.executor.Look
 	q := &a.responder.quarantines

@@ -20,9 +20,9 @@ const heldLateRule = "Container held late"
 // maxLate of the keys that it tells of are named.
 const maxLate = 10
 
-// containerKin reads what the runtimes have written down about a container.
-func containerKin(id string) string {
-	info, _ := workload.NewContainers().Get(id, 0)
+// containerKin is what a container has in common with others. Safe for concurrent use.
+func (a *Agent) containerKin(w detect.Subject) string {
+	info, _ := a.facts.containers.Find(w.ContainerID, w.PodUID)
 	return info.Kin()
 }
 
@@ -83,8 +83,8 @@ func (r *registry) runSeek(ctx context.Context) error {
 // seekAll looks once for each container whose time has come, and says when the next one's will. Zero: none is left.
 func (r *registry) seekAll() (next time.Time) {
 	due := r.takeDue()
-	for name, id := range due {
-		kin := r.Kin(id)
+	for name, w := range due {
+		kin := r.Kin(w)
 		if kin == "" {
 			continue
 		}
@@ -102,12 +102,12 @@ func (r *registry) seekAll() (next time.Time) {
 	return next
 }
 
-// takeDue lists the ids of containers that have to be looked for now, by their names. One that was looked for often enough
+// takeDue lists the containers that have to be looked for now, by their names. One that was looked for often enough
 // keeps its own baseline.
-func (r *registry) takeDue() map[string]string {
+func (r *registry) takeDue() map[string]detect.Subject {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	due, delays := map[string]string{}, seekDelays()
+	due, delays := map[string]detect.Subject{}, seekDelays()
 	for _, k := range r.kins {
 		if k.seek == nil || r.Now().Before(k.seek.next) {
 			continue
@@ -115,10 +115,11 @@ func (r *registry) takeDue() map[string]string {
 		if k.seek.tries++; k.seek.tries > len(delays) {
 			r.Log.Info("no runtime tells what a container is called: its baseline is its own", "workload", k.name)
 			k.seek = nil
+			r.tellFullOf(k, 0)
 			continue
 		}
 		for _, m := range k.members {
-			due[m.subject.Name] = m.subject.ContainerID
+			due[m.subject.Name] = m.subject
 		}
 		k.seek.next = r.Now().Add(delays[k.seek.tries%len(delays)]) // soon after the last look it is given up
 	}
@@ -193,17 +194,15 @@ func (r *registry) handOver(m, before *member) error {
 		full := m.profile.Full()
 		m.profile.Adopt(before.profile)
 		m.dirty = true
-		r.tellFull(m, m.profile.Full()&^full)
+		r.tellFull(m, full)
 		return nil
 	}
 	did := before.profile.Keys()
-	if r.Enforcer != nil {
-		untold, err := r.untold(before, before.generation, before.profile)
-		if err != nil {
-			return err
-		}
-		did = append(did, untold...)
+	untold, err := r.untold(map[*member]uint32{before: before.generation}, before.profile)
+	if err != nil {
+		return err
 	}
+	did = append(did, untold...)
 	did = slices.DeleteFunc(did, m.profile.Allows)
 	if len(did) > 0 && m.subject.Mode != event.Off && m.unreadable == nil {
 		r.leftOut.late++

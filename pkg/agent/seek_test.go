@@ -146,7 +146,7 @@ func TestLooksForNames(t *testing.T) {
 		b := newBoxes(t, t.TempDir(), nil)
 		b.Now = time.Now
 		var looks atomic.Int32
-		b.Kin = func(string) string { looks.Add(1); return "" }
+		b.Kin = func(detect.Subject) string { looks.Add(1); return "" }
 		ctx, end := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- b.runSeek(ctx) }()

@@ -35,7 +35,7 @@ func (r *registry) switchTo(k *kin, next *baseline.Profile, mode event.Mode) (fo
 		}
 		return nil, errors.Join(err, r.setStates(k), r.sweepAll(k))
 	}
-	k.dirty, k.setAside, k.unreadable = true, k.setAside || k.unreadable != nil, nil
+	k.dirty, k.setAside, k.unreadable, k.byHand = true, k.setAside || k.unreadable != nil, nil, nil
 	return former, nil
 }
 
@@ -77,21 +77,21 @@ func (r *registry) settle(k *kin, former map[*member]uint32) error {
 	if err := r.renew(k); err != nil {
 		return err // what the former generations need stays
 	}
-	var late []event.Key
-	softened := map[*member]event.Dimensions{}
+	softened, changed := map[*member]event.Dimensions{}, map[*member]uint32{}
 	for m, old := range former {
 		softened[m] = m.softened()
-		if old == m.generation {
-			continue
+		if old != m.generation {
+			changed[m] = old
 		}
-		news, err := r.untold(m, old, k.profile)
-		if err != nil {
-			return err
-		}
-		for _, key := range news {
-			if k.profile.AddLate(key, r.Now()) == baseline.Learned {
-				late = append(late, key)
-			}
+	}
+	news, err := r.untold(changed, k.profile)
+	if err != nil {
+		return err
+	}
+	var late []event.Key
+	for _, key := range news {
+		if k.profile.AddLate(key, r.Now()) == baseline.Learned {
+			late = append(late, key)
 		}
 	}
 	var errs []error
@@ -102,9 +102,9 @@ func (r *registry) settle(k *kin, former map[*member]uint32) error {
 		if m.softened() != before {
 			errs = append(errs, r.setState(m, r.state(m)))
 		}
-		if former[m] != m.generation {
-			errs = append(errs, r.sweep(m))
-		}
+	}
+	if len(changed) > 0 {
+		errs = append(errs, r.sweepAll(k))
 	}
 	return errors.Join(errs...)
 }
@@ -130,11 +130,14 @@ func (r *registry) sweep(m *member) error {
 	return r.Enforcer.Remove(m.id, m.generation)
 }
 
-// sweepAll does that for all that have a baseline.
+// sweepAll does that for all that have a baseline, at once.
 func (r *registry) sweepAll(k *kin) error {
-	var errs []error
-	for _, m := range k.members {
-		errs = append(errs, r.sweep(m))
+	if r.Enforcer == nil || len(k.members) == 0 {
+		return nil
 	}
-	return errors.Join(errs...)
+	keep := make(map[uint32]uint32, len(k.members))
+	for _, m := range k.members {
+		keep[m.id] = m.generation
+	}
+	return r.Enforcer.Keep(keep)
 }

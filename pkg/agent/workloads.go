@@ -29,10 +29,13 @@ type WorkloadStatus struct {
 	// Lacking are the operations that the baseline was learnt without, by an earlier version: they are audited too.
 	Lacking  []string `json:"lacking,omitempty"`
 	Unfit    []string `json:"unfit,omitempty"`
+	Full     []string `json:"full,omitempty"` // of which the baseline does not hold all that was done while it was learnt
 	Blind    []string `json:"blind,omitempty"`
 	Recorded []string `json:"recorded,omitempty"`
 	// Unreadable is why its stored baseline cannot be read: it is held to nothing until its mode is set.
 	Unreadable string `json:"unreadable,omitempty"`
+	// ByHand is why it would not have been promoted to its mode, which somebody wrote into its baseline's file.
+	ByHand string `json:"by_hand,omitempty"`
 	// Readiness is what was found when somebody asked whether it is ready, which is done for two minutes after a denial.
 	Readiness string `json:"readiness,omitempty"`
 	// Protected: rules that deny do so here.
@@ -55,7 +58,7 @@ func (r *registry) List() []WorkloadStatus {
 			Mode: m.subject.Mode.String(), Cgroups: len(m.cgroups), Executables: m.profile.Count(event.DimExec),
 			Entries: m.profile.Len(), Held: names(m.profile.Held() & r.reach(m.subject.Mode) & event.AllDimensions), Softened: names(m.softened()),
 			Blind: names(m.profile.Held() &^ r.reach(m.subject.Mode)), Recorded: names(m.profile.Held() & r.covered() &^ event.AllDimensions), Budget: m.budget.left(r.Now(), r.Budget),
-			Runs: m.profile.Runs(), Protected: r.isProtected(m), Unfit: names(m.unfit), Lacking: m.profile.Lacks().Names(),
+			Runs: m.profile.Runs(), Protected: r.isProtected(m), Unfit: names(m.unfit), Full: names(m.profile.Full()), Lacking: m.profile.Lacks().Names(),
 			Readiness: m.readinessText(r.Now()),
 		}
 		if m.isCommon() {
@@ -63,6 +66,9 @@ func (r *registry) List() []WorkloadStatus {
 		}
 		if m.unreadable != nil {
 			w.Unreadable = m.unreadable.Error()
+		}
+		if m.byHand != nil {
+			w.ByHand = m.byHand.Error()
 		}
 		if r.Enforcer != nil {
 			if t, err := r.Enforcer.Tally(m.id); err == nil {

@@ -185,8 +185,8 @@ func (p *Profile) add(k event.Key, seen entry, learning bool) Outcome {
 		p.full = p.full.With(k.Op.Dimension())
 		return Full
 	}
-	p.novelty, p.lastNovelty = p.novelty || isHeld(k), seen.last.Time()
-	if isWide(k) { // port 0
+	p.novelty, p.lastNovelty = p.novelty || isHeld(k) && !p.isPromoted(), seen.last.Time() // what is told late is no news
+	if isWide(k) {                                                                         // port 0
 		p.settle() // so that the order of what was seen does not show
 	}
 	return Learned
@@ -261,24 +261,58 @@ func (p *Profile) Promote(mode event.Mode, reason string) error {
 	if mode != event.AuditMode && mode != event.Enforce {
 		return fmt.Errorf("promote baseline: mode %s is no promotion", mode)
 	}
-	switch {
-	case p.held&event.AllDimensions == 0:
-		return fmt.Errorf("%w: it holds no dimension, and would deny nothing", ErrNotReady)
-	case p.held.Has(event.DimExec) && p.Count(event.DimExec) == 0:
-		return fmt.Errorf("%w: it has no executables, and would deny everything", ErrNotReady)
-	case p.mode == event.AuditMode || p.mode == event.Enforce || reason != "":
-	case p.runs < minRuns:
-		return fmt.Errorf("%w: %d of %d runs seen", ErrNotReady, p.runs, minRuns)
-	case p.novelty:
-		return fmt.Errorf("%w: the current run did something new", ErrNotReady)
-	case p.Partial() > 0:
-		return fmt.Errorf("%w: the start of %d entries was not seen, only that they ran", ErrNotReady, p.Partial())
+	if err := p.checkUse(); err != nil {
+		return err
+	}
+	if !p.isPromoted() && reason == "" {
+		if err := p.checkSeen(); err != nil {
+			return err
+		}
 	}
 	p.mode, p.steppedDown = mode, 0
 	if reason != "" {
 		p.force, p.lacks = reason, 0
 	}
 	p.whole = false
+	return nil
+}
+
+// Unready says why Promote would not have promoted it as it is. Nil: it would, or had a reason, or it is not promoted. Whoever writes a
+// mode into its text is asked for no condition.
+func (p *Profile) Unready() error {
+	if !p.isPromoted() {
+		return nil
+	}
+	if err := p.checkUse(); err != nil || p.force != "" {
+		return err
+	}
+	return p.checkSeen()
+}
+
+func (p *Profile) isPromoted() bool { return p.mode == event.AuditMode || p.mode == event.Enforce }
+
+// checkUse refuses what no reason is good for.
+func (p *Profile) checkUse() error {
+	switch {
+	case p.held&event.AllDimensions == 0:
+		return fmt.Errorf("%w: it holds no dimension, and would deny nothing", ErrNotReady)
+	case p.held.Has(event.DimExec) && p.Count(event.DimExec) == 0:
+		return fmt.Errorf("%w: it has no executables, and would deny everything", ErrNotReady)
+	}
+	return nil
+}
+
+// checkSeen refuses what has not seen enough.
+func (p *Profile) checkSeen() error {
+	partial := p.Partial()
+	switch {
+	case p.runs < minRuns:
+		return fmt.Errorf("%w: %d of %d runs seen", ErrNotReady, p.runs, minRuns)
+	case p.novelty:
+		return fmt.Errorf("%w: the current run did something new", ErrNotReady)
+	case partial > 0:
+		return fmt.Errorf("%w: the start of %d entries was not seen, only that they ran", ErrNotReady, partial)
+	}
 	return nil
 }
 

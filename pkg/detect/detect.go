@@ -34,6 +34,7 @@ type Config struct {
 // Subject is the workload that acted.
 type Subject struct {
 	Name, Kind, ContainerID, Cgroup string
+	PodUID                          string // by the cgroup's path
 	SPIFFEID, IdentitySource        string
 	Baseline                        string // that it has in common with others; empty: its own
 	Mode                            event.Mode

@@ -28,6 +28,13 @@ type Entry struct {
 	Hits uint64 // lookups; what an inode remembers is not counted
 }
 
+// found is an entry, and whose it is.
+type found struct {
+	workload, generation uint32
+	entry                Entry
+	at                   place
+}
+
 // place is a map and the key in it.
 type place struct {
 	in  *ebpf.Map
@@ -142,36 +149,41 @@ func scan[K any](m *ebpf.Map, visit func(key K, hits uint64)) error {
 	}
 }
 
-// each calls visit for every entry of a workload, patterns too, with its place in the maps.
-func (e *Enforcer) each(workload uint32, visit func(generation uint32, k event.Key, hits uint64, at place)) error {
+// each calls visit for every entry of these workloads, patterns too, with its place in the maps. It reads all of the maps, which is
+// why it is done for many at once.
+func (e *Enforcer) each(of map[uint32]uint32, visit func(found)) error {
 	var value bpfEntry
 	errs := []error{
 		scan(e.maps.PathEntries, func(key bpfPathKey, hits uint64) {
-			if key.Workload == workload {
-				visit(key.Generation, event.Key{Op: event.Operation(key.Operation), Path: text(key.Path[:])}, hits, place{e.maps.PathEntries, &key})
+			if _, ok := of[key.Workload]; ok {
+				named := event.Key{Op: event.Operation(key.Operation), Path: text(key.Path[:])}
+				visit(found{key.Workload, key.Generation, Entry{named, hits}, place{e.maps.PathEntries, &key}})
 			}
 		}),
 		scan(e.maps.FactEntries, func(key bpfFactKey, hits uint64) {
-			if key.Workload == workload {
-				visit(key.Generation, factOf(event.Operation(key.Operation), key.Value, key.Address, 128), hits, place{e.maps.FactEntries, &key})
+			if _, ok := of[key.Workload]; ok {
+				named := factOf(event.Operation(key.Operation), key.Value, key.Address, 128)
+				visit(found{key.Workload, key.Generation, Entry{named, hits}, place{e.maps.FactEntries, &key}})
 			}
 		}),
 	}
 	pattern := bpfPathPattern{}
 	it := e.maps.PathPatterns.Iterate()
 	for it.Next(&pattern, &value) {
-		if pattern.Workload == workload {
+		if _, ok := of[pattern.Workload]; ok {
 			copied := pattern
-			visit(copied.Generation, event.Key{Op: event.Operation(copied.Operation), Path: text(copied.Path[:]) + everythingBelow[1:]}, value.Hits, place{e.maps.PathPatterns, &copied})
+			named := event.Key{Op: event.Operation(copied.Operation), Path: text(copied.Path[:]) + everythingBelow[1:]}
+			visit(found{copied.Workload, copied.Generation, Entry{named, value.Hits}, place{e.maps.PathPatterns, &copied}})
 		}
 	}
 	errs = append(errs, it.Err())
 	address := bpfAddressPattern{}
 	it = e.maps.AddressPatterns.Iterate()
 	for it.Next(&address, &value) {
-		if address.Workload == workload {
+		if _, ok := of[address.Workload]; ok {
 			copied := address
-			visit(copied.Generation, factOf(event.Operation(address.Operation), address.Value, address.Address, int(address.Prefixlen)-addressHead), value.Hits, place{e.maps.AddressPatterns, &copied})
+			named := factOf(event.Operation(address.Operation), address.Value, address.Address, int(address.Prefixlen)-addressHead)
+			visit(found{copied.Workload, copied.Generation, Entry{named, value.Hits}, place{e.maps.AddressPatterns, &copied}})
 		}
 	}
 	if err := errors.Join(append(errs, it.Err())...); err != nil {
@@ -183,12 +195,23 @@ func (e *Enforcer) each(workload uint32, visit func(generation uint32, k event.K
 // Entries reads a generation of a workload's baseline, in no order.
 func (e *Enforcer) Entries(workload, generation uint32) ([]Entry, error) {
 	var entries []Entry
-	err := e.each(workload, func(g uint32, k event.Key, hits uint64, _ place) {
-		if g == generation {
-			entries = append(entries, Entry{k, hits})
+	err := e.each(map[uint32]uint32{workload: generation}, func(f found) {
+		if f.generation == generation {
+			entries = append(entries, f.entry)
 		}
 	})
 	return entries, err
+}
+
+// Untold lists what workloads have under these generations, and is not known.
+func (e *Enforcer) Untold(generations map[uint32]uint32, known func(event.Key) bool) ([]event.Key, error) {
+	var untold []event.Key
+	err := e.each(generations, func(f found) {
+		if f.generation == generations[f.workload] && !known(f.entry.Key) {
+			untold = append(untold, f.entry.Key)
+		}
+	})
+	return untold, err
 }
 
 // Wait returns when every program that ran at its beginning has ended: none goes by what was in force before.
@@ -197,30 +220,42 @@ func (e *Enforcer) Wait() error { return e.grace.Wait() }
 // Remove deletes every entry of a workload whose generation is not keep. No generation is 0: with that, all
 // that is known of the workload goes, its tally too.
 func (e *Enforcer) Remove(workload, keep uint32) error {
-	var stale []place
-	err := e.each(workload, func(g uint32, _ event.Key, _ uint64, at place) {
-		if g != keep {
-			stale = append(stale, at)
-		}
-	})
-	if err != nil {
+	if err := e.Keep(map[uint32]uint32{workload: keep}); err != nil || keep != 0 {
 		return err
-	}
-	if stale != nil {
-		if err := e.grace.Wait(); err != nil {
-			return err
-		}
-	}
-	if err := deleteAll(stale); err != nil {
-		return fmt.Errorf("remove baseline entries: %w", err)
-	}
-	if keep != 0 {
-		return nil
 	}
 	if err := deleteAll([]place{{e.maps.Tallies, workload}, {e.maps.Mounters, workload}}); err != nil {
 		return fmt.Errorf("remove workload %d: %w", workload, err)
 	}
 	return nil
+}
+
+// maxStale bounds what is remembered at once of entries to delete: each is some hundred bytes.
+const maxStale = 16384
+
+// Keep deletes every entry of workloads that is not of these generations of theirs.
+func (e *Enforcer) Keep(generations map[uint32]uint32) error {
+	for waited := false; ; waited = true {
+		var stale []place
+		err := e.each(generations, func(f found) {
+			if f.generation != generations[f.workload] && len(stale) < maxStale {
+				stale = append(stale, f.at)
+			}
+		})
+		if err != nil || len(stale) == 0 {
+			return err
+		}
+		if !waited {
+			if err := e.grace.Wait(); err != nil {
+				return err
+			}
+		}
+		if err := deleteAll(stale); err != nil {
+			return fmt.Errorf("remove baseline entries: %w", err)
+		}
+		if len(stale) < maxStale {
+			return nil
+		}
+	}
 }
 
 // The bits of a pattern's key before its path or address, which all have to be equal.

@@ -20,7 +20,7 @@ type Config struct {
 	DBus string // socket of the system bus
 	// API finds the Kubernetes API server; Pod what is known of a container. They are asked when a rule asks.
 	API      func() (*API, error)
-	Pod      func(containerID string) (workload.Info, bool)
+	Pod      func(container workload.Workload) (workload.Info, bool)
 	Grace    time.Duration // until what was asked to start anew is killed
 	Patience time.Duration // until what was asked to end should have
 }
@@ -95,7 +95,7 @@ func (e *Executor) podOf(t workload.Workload) (Pod, bool, error) {
 	if t.Kind != workload.Container {
 		return Pod{}, false, nil
 	}
-	info, _ := e.Pod(t.ContainerID)
+	info, _ := e.Pod(t)
 	pod := Pod{Namespace: info.Namespace, Name: info.Pod, UID: t.PodUID}
 	if pod.UID == "" {
 		pod.UID = info.PodUID

@@ -17,7 +17,7 @@ func executor() *Executor {
 	return &Executor{Config{
 		Proc: workload.NewProc(""), Grace: aWhile, Patience: patience, DBus: "/nonexistent/bus",
 		API: func() (*API, error) { return InCluster(func(string) string { return "" }) },
-		Pod: func(string) (workload.Info, bool) { return workload.Info{}, false },
+		Pod: func(workload.Workload) (workload.Info, bool) { return workload.Info{}, false },
 	}}
 }
 
@@ -173,7 +173,7 @@ func TestNotPossible(t *testing.T) {
 		})
 	}
 	e := executor()
-	e.Pod = func(string) (workload.Info, bool) {
+	e.Pod = func(workload.Workload) (workload.Info, bool) {
 		return workload.Info{Pod: "shop-0", Namespace: "prod"}, true
 	}
 	if _, err := e.Do(context.Background(), rule.Drain, pod); !errors.Is(err, ErrNotPossible) {

@@ -230,8 +230,8 @@ func TestLookAtContainer(t *testing.T) {
 	s, api := newAPIServer(t, answer{200, strings.Replace(podText("false", "2026-01-01T00:01:00Z", ""), "//11", "//"+id, 1)}, answer{404, notThere}, answer{200, "[]"}, answer{200, `{"kind":`})
 	e := &Executor{Config{
 		API: func() (*API, error) { return api, nil },
-		Pod: func(got string) (workload.Info, bool) {
-			return workload.Info{Pod: "shop-0", Namespace: "prod"}, got == id
+		Pod: func(got workload.Workload) (workload.Info, bool) {
+			return workload.Info{Pod: "shop-0", Namespace: "prod"}, got.ContainerID == id
 		},
 	}}
 	w := workload.Workload{Kind: workload.Container, ContainerID: id}
@@ -257,7 +257,7 @@ func TestLookAtContainer(t *testing.T) {
 		"another's resource": {workload.Info{Pod: "..", Namespace: "prod"}, nil, workload.Container, "these are no names of Kubernetes"},
 		"no cluster":         {workload.Info{Pod: "a", Namespace: "b"}, errors.New("the agent is not a pod"), workload.Container, "not known: the agent is not a pod"},
 	} {
-		e.Pod = func(string) (workload.Info, bool) { return tc.pod, true }
+		e.Pod = func(workload.Workload) (workload.Info, bool) { return tc.pod, true }
 		e.API = func() (*API, error) { return api, tc.api }
 		if looks := e.Look(ctx, []workload.Workload{{Kind: tc.kind, ContainerID: id}}); !strings.Contains(looks[0].String(), tc.want) {
 			t.Errorf("%s: %q, want %q", name, looks[0], tc.want)
@@ -285,7 +285,9 @@ func TestBusThatHangs(t *testing.T) {
 	e := &Executor{Config{
 		DBus: socket,
 		API:  func() (*API, error) { return api, nil },
-		Pod:  func(string) (workload.Info, bool) { return workload.Info{Pod: "shop-0", Namespace: "prod"}, true },
+		Pod: func(workload.Workload) (workload.Info, bool) {
+			return workload.Info{Pod: "shop-0", Namespace: "prod"}, true
+		},
 	}}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()

@@ -232,8 +232,8 @@ func TestContainerOfPod(t *testing.T) {
 	target.PodUID = "u-1"
 	e := executor()
 	e.API = func() (*API, error) { return api, nil }
-	e.Pod = func(id string) (workload.Info, bool) {
-		return workload.Info{Pod: "shop-0", Namespace: "prod", PodUID: "of another time"}, id == strings.Repeat("1", 64)
+	e.Pod = func(w workload.Workload) (workload.Info, bool) {
+		return workload.Info{Pod: "shop-0", Namespace: "prod", PodUID: "of another time"}, w.ContainerID == strings.Repeat("1", 64)
 	}
 	s.answers = []answer{{201, evicted}, {429, refused}, {200, deleted}}
 	if done, err := e.Do(context.Background(), rule.Drain, target); err != nil || done != "pod prod/shop-0 is evicted" {

@@ -74,13 +74,12 @@ func TestConfinement(t *testing.T) {
 		"no process":   {map[string]string{dir + "/config.json": `{"annotations":{"nerdctl/name":"x"},"linux":{}}`}, Confinement{}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := NewContainers()
-			c.root = t.TempDir()
+			c := containersBelow(t.TempDir())
 			for file, text := range tc.files {
 				check(t, os.MkdirAll(filepath.Dir(filepath.Join(c.root, file)), 0o755))
 				writeFile(t, filepath.Join(c.root, file), text)
 			}
-			info, ok := c.Get(id, 1)
+			info, ok := c.Get(id, "", 1)
 			if !ok || !reflect.DeepEqual(info.Confinement, tc.want) {
 				t.Errorf("%t, got %+v, want %+v", ok, info.Confinement, tc.want)
 			}
@@ -93,26 +92,25 @@ func TestConfinementComesLater(t *testing.T) {
 	id := strings.Repeat("0a", 32)
 	list := "var/lib/containers/storage/overlay-containers/containers.json"
 	dir := "run/containers/storage/overlay-containers/" + id + "/userdata"
-	c := NewContainers()
-	c.root = t.TempDir()
+	c := containersBelow(t.TempDir())
 	check(t, os.MkdirAll(filepath.Dir(filepath.Join(c.root, list)), 0o755))
 	writeFile(t, filepath.Join(c.root, list), `[{"id":"`+id+`","names":["shop"],"metadata":"{}"}]`)
-	if info, ok := c.Get(id, 1); !ok || info.Name != "shop" || info.Confinement.Known {
+	if info, ok := c.Get(id, "", 1); !ok || info.Name != "shop" || info.Confinement.Known {
 		t.Errorf("%t, %+v", ok, info)
 	}
 	check(t, os.MkdirAll(filepath.Join(c.root, dir), 0o755))
 	writeFile(t, filepath.Join(c.root, dir, "config.json"), ociBundle(41, allowAll))
-	if info, _ := c.Get(id, 2); info.Confinement.Known {
+	if info, _ := c.Get(id, "", 2); info.Confinement.Known {
 		t.Error("looked for again at once")
 	}
 	check(t, os.Remove(filepath.Join(c.root, list)))
 	writeFile(t, filepath.Join(c.root, list), `[]`)
 	check(t, os.Rename(filepath.Join(c.root, dir), filepath.Join(c.root, "away")))
-	if info, ok := c.Get(id, 1+uint64(containerPatience)); !ok || info.Name != "shop" {
+	if info, ok := c.Get(id, "", 1+uint64(containerPatience)); !ok || info.Name != "shop" {
 		t.Errorf("forgotten: %t, %+v", ok, info)
 	}
 	check(t, os.Rename(filepath.Join(c.root, "away"), filepath.Join(c.root, dir)))
-	info, ok := c.Get(id, 1+2*uint64(containerPatience))
+	info, ok := c.Get(id, "", 1+2*uint64(containerPatience))
 	if !ok || !info.Confinement.Privileged || info.Runtime != "podman" {
 		t.Errorf("%t, %+v", ok, info)
 	}

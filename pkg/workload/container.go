@@ -20,11 +20,12 @@ type Info struct {
 }
 
 // Containers reads the state files of container runtimes, which only root may write. It asks no runtime: that
-// could make the caller wait. It is for one goroutine.
+// could make the caller wait. Get is for one goroutine, Find for any.
 type Containers struct {
-	root  string
-	known map[string]*containerFile
-	order []string
+	root    string
+	storage *storage
+	known   map[string]*containerFile
+	order   []string
 }
 
 type containerFile struct {
@@ -50,11 +51,19 @@ func NewContainers() *Containers {
 	if _, err := os.Stat(root + "/run"); err != nil {
 		root = "/"
 	}
-	return &Containers{root: root, known: map[string]*containerFile{}}
+	return containersBelow(root)
 }
 
-// Get tells what is known of a container. now are nanoseconds of any clock that goes forward.
-func (c *Containers) Get(id string, now uint64) (Info, bool) {
+func containersBelow(root string) *Containers {
+	return &Containers{
+		root: root, known: map[string]*containerFile{},
+		storage: &storage{file: filepath.Join(root, "var/lib/containers/storage/overlay-containers/containers.json")},
+	}
+}
+
+// Get tells what is known of a container, of whose pod the path of its cgroup has podUID. now are nanoseconds of any clock that goes
+// forward.
+func (c *Containers) Get(id, podUID string, now uint64) (Info, bool) {
 	f := c.known[id]
 	if f == nil {
 		if len(c.order) == maxContainers {
@@ -71,33 +80,21 @@ func (c *Containers) Get(id string, now uint64) (Info, bool) {
 	if f.found {
 		f.info.Confinement = c.confinement(id, f.info.Runtime)
 	} else {
-		f.info, f.found = c.find(id)
+		f.info, f.found = c.Find(id, podUID)
 	}
 	return f.info, f.found
 }
 
-// find looks where the runtimes keep their state.
-func (c *Containers) find(id string) (Info, bool) {
-	if len(id) != 64 || strings.Trim(id, "0123456789abcdef") != "" {
+// Find looks where the runtimes keep their state, and remembers nothing of the container. See Get.
+func (c *Containers) Find(id, podUID string) (Info, bool) {
+	if !isContainerID(id) {
 		return Info{}, false // it becomes a part of a path
 	}
-	for _, place := range []struct {
-		file string
-		read func(data []byte, id string) (Info, bool)
-	}{
-		{"var/lib/docker/containers/" + id + "/config.v2.json", readDocker},
-		{"run/containerd/io.containerd.runtime.v2.task/k8s.io/" + id + "/config.json", readBundle("containerd")},
-		{"run/containerd/io.containerd.runtime.v2.task/default/" + id + "/config.json", readBundle("containerd")},
-		{"var/lib/containers/storage/overlay-containers/containers.json", readStorage},
-		{"run/containers/storage/overlay-containers/" + id + "/userdata/config.json", readBundle("cri-o")},
-		{"var/lib/containers/storage/overlay-containers/" + id + "/userdata/config.json", readBundle("cri-o")},
-	} {
-		data, err := readBounded(filepath.Join(c.root, place.file), maxStateBytes)
-		if err != nil {
-			continue
-		}
-		if info, ok := place.read(data, id); ok {
-			info.bound()
+	for _, look := range []func(id string) (Info, bool){c.ofDaemons, c.storage.Find, c.ofStorage} {
+		if info, ok := look(id); ok {
+			if info.Runtime == "docker" && (podUID == "" || info.PodUID != podUID) {
+				info.leavePod()
+			}
 			info.Confinement = c.confinement(id, info.Runtime)
 			return info, true
 		}
@@ -105,8 +102,47 @@ func (c *Containers) find(id string) (Info, bool) {
 	return Info{}, false
 }
 
+func isContainerID(id string) bool { return len(id) == 64 && consistsOf(id, digits+"abcdef") }
+
+// place is a state file, and what reads it.
+type place struct {
+	file string
+	read func(data []byte) (Info, bool)
+}
+
+func (c *Containers) ofDaemons(id string) (Info, bool) {
+	return c.read(
+		place{"var/lib/docker/containers/" + id + "/config.v2.json", readDocker},
+		place{"run/containerd/io.containerd.runtime.v2.task/k8s.io/" + id + "/config.json", readBundle("containerd")},
+		place{"run/containerd/io.containerd.runtime.v2.task/default/" + id + "/config.json", readBundle("containerd")},
+	)
+}
+
+// ofStorage reads the bundles that CRI-O keeps with its storage.
+func (c *Containers) ofStorage(id string) (Info, bool) {
+	return c.read(
+		place{"run/containers/storage/overlay-containers/" + id + "/userdata/config.json", readBundle("cri-o")},
+		place{"var/lib/containers/storage/overlay-containers/" + id + "/userdata/config.json", readBundle("cri-o")},
+	)
+}
+
+// read takes the first of the places that tells anything.
+func (c *Containers) read(places ...place) (Info, bool) {
+	for _, p := range places {
+		data, err := readBounded(filepath.Join(c.root, p.file), maxStateBytes)
+		if err != nil {
+			continue
+		}
+		if info, ok := p.read(data); ok {
+			info.bound()
+			return info, true
+		}
+	}
+	return Info{}, false
+}
+
 // readDocker reads Docker's config.v2.json.
-func readDocker(data []byte, _ string) (Info, bool) {
+func readDocker(data []byte) (Info, bool) {
 	var state struct {
 		Name   string
 		Image  string
@@ -128,8 +164,8 @@ func readDocker(data []byte, _ string) (Info, bool) {
 
 // readBundle reads the annotations of an OCI runtime bundle's config.json, by the names of containerd, nerdctl
 // and CRI-O. Without any of them, others may know more.
-func readBundle(runtime string) func([]byte, string) (Info, bool) {
-	return func(data []byte, _ string) (Info, bool) {
+func readBundle(runtime string) func([]byte) (Info, bool) {
+	return func(data []byte) (Info, bool) {
 		var bundle struct{ Annotations map[string]string }
 		if json.Unmarshal(data, &bundle) != nil {
 			return Info{}, false
@@ -155,31 +191,9 @@ func readBundle(runtime string) func([]byte, string) (Info, bool) {
 	}
 }
 
-// readStorage reads the list of containers that Podman keeps with its storage.
-func readStorage(data []byte, id string) (Info, bool) {
-	var list []struct {
-		ID       string
-		Names    []string
-		Image    string
-		Metadata string
-	}
-	if json.Unmarshal(data, &list) != nil {
-		return Info{}, false
-	}
-	for _, c := range list {
-		if c.ID != id || strings.Contains(c.Metadata, `"pod-id"`) {
-			continue // CRI-O keeps its containers there too, and its bundles know more
-		}
-		var meta struct {
-			Image string `json:"image-name"`
-		}
-		if json.Unmarshal([]byte(c.Metadata), &meta) != nil || len(c.Names) == 0 {
-			return Info{}, false
-		}
-		return Info{Runtime: "podman", Name: c.Names[0], Image: meta.Image, ImageID: c.Image}, true
-	}
-	return Info{}, false
-}
+// leavePod forgets of which pod a container is: labels of Docker are what its user wants, and where the kubelet has the container
+// made is not.
+func (i *Info) leavePod() { i.Container, i.Pod, i.Namespace, i.PodUID = "", "", "", "" }
 
 // bound cuts and copies the texts: a file is large, and Docker lets users name what they want.
 func (i *Info) bound() {
