@@ -13,6 +13,7 @@
  *  - fentry/security_sock_graft: connections that a server takes, which are told for rules only;
  *  - fexit of dup and its like: descriptors of sockets, likewise;
  *  - fentry/udp_sendmsg and udpv6_sendmsg: questions to name servers, likewise;
+ *  - fentry/tcp_sendmsg: what connections begin with, likewise;
  *  - fentry/cgroup_attach_task and tracepoints: nothing is decided there, runtimes are known by them (runtime.h).
  *
  * An LSM program is not called if one before it denied, so that none looks at the value so far.
@@ -190,6 +191,8 @@ int BPF_PROG(signal_sched_process_exec, struct task_struct *task, int old_pid, s
 #include "enforce_syscall.h"
 #include "enforce_accept.h"
 #include "enforce_dup.h"
+#include "message.h"
 #include "enforce_dns.h"
+#include "enforce_begin.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";

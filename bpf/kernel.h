@@ -408,12 +408,22 @@ struct sock_common {
 	__be32 skc_rcv_saddr;
 	struct in6_addr skc_v6_daddr;
 	struct in6_addr skc_v6_rcv_saddr;
+	volatile unsigned char skc_state;
 };
 
 struct sock {
 	struct sock_common __sk_common;
 	__u16 sk_protocol;
 	__u16 sk_type;
+	__u32 sk_max_ack_backlog;
+};
+
+/* Begins with a struct sock. */
+struct tcp_sock {
+	__u32 snd_nxt;
+	__u32 write_seq;
+	__u64 bytes_sent;	/* what was sent again counts again */
+	__u64 bytes_retrans;
 };
 
 struct socket {
@@ -463,6 +473,7 @@ struct iov_iter___before_4 {
 struct msghdr {
 	void *msg_name;
 	struct iov_iter msg_iter;
+	unsigned int msg_flags;
 };
 
 struct mm_struct {

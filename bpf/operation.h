@@ -47,11 +47,12 @@ enum operation {
 	OP_ACCEPT = 32,
 	OP_DUP = 33,		/* the address and port of the other end */
 	OP_DNS_QUERY = 34,	/* the server's */
+	OP_TCP_BEGIN = 35,	/* likewise */
 	/* on the path of a file that is executed, which gives rights; privileges, too */
-	OP_EXEC_AS_ROOT = 35,
-	OP_EXEC_AS_USER = 36,
-	OP_EXEC_AS_GROUP = 37,
-	OP_EXEC_WITH_CAPABILITIES = 38,
+	OP_EXEC_AS_ROOT = 36,
+	OP_EXEC_AS_USER = 37,
+	OP_EXEC_AS_GROUP = 38,
+	OP_EXEC_WITH_CAPABILITIES = 39,
 	OP_MAX,
 	/* only in the tables of rules, alias.h, where system calls are not */
 	OP_ABOVE = OP_SYSCALL,
@@ -124,6 +125,13 @@ enum dup_call {
 	CALL_DUP3 = 3,
 };
 
+/* What a TCP connection begins with. */
+enum tcp_begin {
+	BEGIN_TLS = 1,
+	BEGIN_UPGRADE = 2,	/* a request that TLS may follow */
+	BEGIN_PLAINTEXT = 3,
+};
+
 #define PTRACE_KEY_READ 1
 #define PTRACE_KEY_ATTACH 2
 #define PTRACE_KEY_OTHER (1 << 8)	/* the other process is in another workload */
@@ -146,7 +154,7 @@ struct access_event {
 	__u8 address[16];	/* IPv4 as ::ffff:a.b.c.d */
 	__u8 local[16];		/* of OP_ACCEPT and OP_DUP: our end's, likewise */
 	char comm[TASK_COMM_LEN];
-	__u32 detail;		/* with DETAIL_TOLD: of OP_READ and OP_WRITE the flags of open(2), of OP_CREATE and chmod the mode; of OP_ACCEPT the client's port, of OP_DUP the new descriptor, and of OP_DNS_QUERY a checksum, without it */
+	__u32 detail;		/* with DETAIL_TOLD: of OP_READ and OP_WRITE the flags of open(2), of OP_CREATE and chmod the mode; of OP_ACCEPT the client's port, of OP_DUP the new descriptor, of OP_DNS_QUERY a checksum, and of OP_TCP_BEGIN an enum tcp_begin, without it */
 	__u16 said_len;
 	__u16 flags;		/* ACCESS_* */
 	enum dup_call call;	/* of OP_DUP */

@@ -704,7 +704,7 @@ static __always_inline __u32 manner(struct place *p)
 		return p->detail & O_TRUNC;
 	if (p->op == OP_DUP)
 		return p->detail ^ p->access.call << 30;
-	if (p->op == OP_DNS_QUERY)
+	if (p->op == OP_DNS_QUERY || p->op == OP_TCP_BEGIN)
 		return p->detail;
 	return p->op == OP_ATTRIBUTES ? p->detail : 0;
 }

@@ -106,6 +106,8 @@ func decodeAccess(raw []byte, ev *event.Event) error {
 		addDescriptor(&a, r)
 	case op == event.OpDNSQuery:
 		a.Question, _ = dns.Read(raw[fixed : end+uintptr(r.SaidLen)])
+	case op == event.OpTCPBegin && r.Detail <= uint32(event.BeginsPlaintext):
+		a.Begins = event.Beginning(r.Detail)
 	case r.Detail&detailTold != 0:
 		addDetail(&a, op, r.Detail&^detailTold)
 	}

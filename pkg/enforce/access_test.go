@@ -88,6 +88,7 @@ func TestDecodeAccessFlags(t *testing.T) {
 func FuzzDecodeAccess(f *testing.F) {
 	f.Add(accessRecord(event.OpRead, detailTold, "/etc/x", "x"))
 	f.Add(accessRecord(event.OpConnect, 0, "", ""))
+	f.Add(accessRecord(event.OpTCPBegin, 3, "", ""))
 	f.Add(accessRecord(event.OpDNSQuery, 0, "\x00\x07\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01x", "\x00\x00\x01\x00\x01"))
 	f.Add(accessRecord(event.OpCreate, 0, "/x", "")[:100])
 	f.Fuzz(func(t *testing.T, raw []byte) {
@@ -147,6 +148,19 @@ func TestDecodeQuestion(t *testing.T) {
 	var ev event.Event
 	if err := decodeAccess(accessRecord(event.OpDNSQuery, 0, "no query", ""), &ev); err != nil || ev.Access.Question.Name != "" {
 		t.Errorf("%+v, %v", ev.Access, err)
+	}
+}
+
+// What a connection begins with stands in place of the detail, and is nothing else.
+func TestDecodeBeginning(t *testing.T) {
+	for detail, want := range map[uint32]string{1: "tls", 2: "upgrade", 3: "plaintext", 0: "", 4: "", 256 + 3: ""} {
+		var ev event.Event
+		if err := decodeAccess(accessRecord(event.OpTCPBegin, detail, "", ""), &ev); err != nil {
+			t.Fatal(err)
+		}
+		if a := &ev.Access; a.Begins.String() != want || a.Detailed || a.Path != "" || a.Said != "" {
+			t.Errorf("%d: %+v", detail, a)
+		}
 	}
 }
 

@@ -174,11 +174,12 @@ const (
 	bpfOperationOP_ACCEPT                 bpfOperation = 32
 	bpfOperationOP_DUP                    bpfOperation = 33
 	bpfOperationOP_DNS_QUERY              bpfOperation = 34
-	bpfOperationOP_EXEC_AS_ROOT           bpfOperation = 35
-	bpfOperationOP_EXEC_AS_USER           bpfOperation = 36
-	bpfOperationOP_EXEC_AS_GROUP          bpfOperation = 37
-	bpfOperationOP_EXEC_WITH_CAPABILITIES bpfOperation = 38
-	bpfOperationOP_MAX                    bpfOperation = 39
+	bpfOperationOP_TCP_BEGIN              bpfOperation = 35
+	bpfOperationOP_EXEC_AS_ROOT           bpfOperation = 36
+	bpfOperationOP_EXEC_AS_USER           bpfOperation = 37
+	bpfOperationOP_EXEC_AS_GROUP          bpfOperation = 38
+	bpfOperationOP_EXEC_WITH_CAPABILITIES bpfOperation = 39
+	bpfOperationOP_MAX                    bpfOperation = 40
 	bpfOperationOP_ABOVE                  bpfOperation = 31
 )
 
@@ -249,6 +250,7 @@ type bpfWish struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	bpfMapAddressPatterns            = "address_patterns"
+	bpfMapAsking                     = "asking"
 	bpfMapEvents                     = "events"
 	bpfMapEventsLost                 = "events_lost"
 	bpfMapFactEntries                = "fact_entries"
@@ -273,6 +275,7 @@ const (
 	bpfMapToldToRules                = "told_to_rules"
 	bpfMapWorkloads                  = "workloads"
 	bpfProgAcceptSockGraft           = "accept_sock_graft"
+	bpfProgBeginTcpSendmsg           = "begin_tcp_sendmsg"
 	bpfProgCgroupBind4               = "cgroup_bind4"
 	bpfProgCgroupBind6               = "cgroup_bind6"
 	bpfProgCgroupConnect4            = "cgroup_connect4"
@@ -445,6 +448,7 @@ type bpfSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfProgramSpecs struct {
 	AcceptSockGraft           *ebpf.ProgramSpec `ebpf:"accept_sock_graft"`
+	BeginTcpSendmsg           *ebpf.ProgramSpec `ebpf:"begin_tcp_sendmsg"`
 	CgroupBind4               *ebpf.ProgramSpec `ebpf:"cgroup_bind4"`
 	CgroupBind6               *ebpf.ProgramSpec `ebpf:"cgroup_bind6"`
 	CgroupConnect4            *ebpf.ProgramSpec `ebpf:"cgroup_connect4"`
@@ -564,6 +568,7 @@ type bpfProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfMapSpecs struct {
 	AddressPatterns *ebpf.MapSpec `ebpf:"address_patterns"`
+	Asking          *ebpf.MapSpec `ebpf:"asking"`
 	Events          *ebpf.MapSpec `ebpf:"events"`
 	EventsLost      *ebpf.MapSpec `ebpf:"events_lost"`
 	FactEntries     *ebpf.MapSpec `ebpf:"fact_entries"`
@@ -631,6 +636,7 @@ func (o *bpfObjects) Close() error {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfMaps struct {
 	AddressPatterns *ebpf.Map `ebpf:"address_patterns"`
+	Asking          *ebpf.Map `ebpf:"asking"`
 	Events          *ebpf.Map `ebpf:"events"`
 	EventsLost      *ebpf.Map `ebpf:"events_lost"`
 	FactEntries     *ebpf.Map `ebpf:"fact_entries"`
@@ -659,6 +665,7 @@ type bpfMaps struct {
 func (m *bpfMaps) Close() error {
 	return _BpfClose(
 		m.AddressPatterns,
+		m.Asking,
 		m.Events,
 		m.EventsLost,
 		m.FactEntries,
@@ -711,6 +718,7 @@ type bpfVariables struct {
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfPrograms struct {
 	AcceptSockGraft           *ebpf.Program `ebpf:"accept_sock_graft"`
+	BeginTcpSendmsg           *ebpf.Program `ebpf:"begin_tcp_sendmsg"`
 	CgroupBind4               *ebpf.Program `ebpf:"cgroup_bind4"`
 	CgroupBind6               *ebpf.Program `ebpf:"cgroup_bind6"`
 	CgroupConnect4            *ebpf.Program `ebpf:"cgroup_connect4"`
@@ -828,6 +836,7 @@ type bpfPrograms struct {
 func (p *bpfPrograms) Close() error {
 	return _BpfClose(
 		p.AcceptSockGraft,
+		p.BeginTcpSendmsg,
 		p.CgroupBind4,
 		p.CgroupBind6,
 		p.CgroupConnect4,

@@ -80,6 +80,8 @@ func perform(name, dir string) int {
 		err = askFor(strings.TrimPrefix(name, askPrefix), dir)
 	case name == signedModule:
 		err = loadSigned(dir)
+	case strings.HasPrefix(name, beginPrefix):
+		err = beginWith(strings.TrimPrefix(name, beginPrefix), port)
 	case name == multipath:
 		err = listenMultipath(port)
 	case isPort == nil:

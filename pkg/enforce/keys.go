@@ -349,5 +349,6 @@ var (
 	_ = [1]struct{}{}[uint32(event.OpAccept)-uint32(bpfOperationOP_ACCEPT)]
 	_ = [1]struct{}{}[uint32(event.OpDup)-uint32(bpfOperationOP_DUP)]
 	_ = [1]struct{}{}[uint32(event.OpDNSQuery)-uint32(bpfOperationOP_DNS_QUERY)]
+	_ = [1]struct{}{}[uint32(event.OpTCPBegin)-uint32(bpfOperationOP_TCP_BEGIN)]
 	_ = [1]struct{}{}[uint32(event.OpCount)-uint32(bpfOperationOP_MAX)]
 )

@@ -44,6 +44,7 @@ func lateHooks() []lateHook {
 		{name: "fentry/" + acceptFunction, program: acceptProgram, op: event.OpAccept, targets: []string{acceptFunction}},
 		{name: "fentry/udp_sendmsg", program: "dns_udp_sendmsg", op: event.OpDNSQuery, targets: []string{"udp_sendmsg"}},
 		{name: "fentry/udpv6_sendmsg", program: "dns_udpv6_sendmsg", op: event.OpDNSQuery, targets: []string{"udpv6_sendmsg"}},
+		{name: "fentry/tcp_sendmsg", program: "begin_tcp_sendmsg", op: event.OpTCPBegin, targets: []string{"tcp_sendmsg"}},
 		callHook("dup", "dup_exit"), callHook("dup2", "dup2_exit"), callHook("dup3", "dup3_exit"),
 	}
 }

@@ -137,7 +137,7 @@ func (e *Enforcer) retire() error {
 func (e *Enforcer) sees(op event.Operation) bool {
 	hook := ""
 	switch op {
-	case event.OpAccept, event.OpDup, event.OpDNSQuery:
+	case event.OpAccept, event.OpDup, event.OpDNSQuery, event.OpTCPBegin:
 		return e.late.sees(op)
 	case event.OpUserns:
 		hook = "userns_create"

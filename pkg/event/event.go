@@ -221,6 +221,8 @@ type AccessInfo struct {
 
 	Question dns.Question // of OpDNSQuery; without a Name, what was sent is no query
 
+	Begins Beginning // of OpTCPBegin
+
 	// Why a rule denies what it does not say.
 	Reached  string // by this name, of what is called Path too, which it denies
 	Renames  bool   // what it denies would get another name, or a directory above it

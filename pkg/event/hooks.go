@@ -2,7 +2,7 @@ package event
 
 // Hooks are the kernel's hooks that ask about the operation, by the names of LSM hooks; with the strength fmod_ret they
 // are the functions security_NAME. Those of the network are of cgroups; where the layout of cgroups has none,
-// socket_connect and socket_bind take their place. Those of OpAccept, OpDup and OpDNSQuery only see it; OpDup's are written without what
+// socket_connect and socket_bind take their place. Those of OpAccept, OpDup, OpDNSQuery and OpTCPBegin only see it; OpDup's are written without what
 // an architecture puts before the names of system calls.
 func (o Operation) Hooks() []string {
 	switch o {
@@ -44,6 +44,8 @@ func (o Operation) Hooks() []string {
 		return []string{"fexit/sys_dup", "fexit/sys_dup2", "fexit/sys_dup3"}
 	case OpDNSQuery:
 		return []string{"fentry/udp_sendmsg", "fentry/udpv6_sendmsg"}
+	case OpTCPBegin:
+		return []string{"fentry/tcp_sendmsg"}
 	}
 	return o.privilegeHooks()
 }

@@ -48,6 +48,7 @@ const (
 	OpAccept               // a TCP connection was taken, from Address, on Port of ours
 	OpDup                  // dup, dup2 or dup3 made a descriptor of a socket, whose other end is at Address and Port; no Protocol: a Unix socket
 	OpDNSQuery             // a datagram was sent to port 53 of Address
+	OpTCPBegin             // a TCP connection that the workload made to Address and Port began to carry data
 	OpExecAsRoot           // a set-uid file was executed, which made somebody else root
 	OpExecAsUser           // the same, another user than root
 	OpExecAsGroup          // a set-gid file was executed

@@ -51,7 +51,7 @@ func TestOperations(t *testing.T) {
 	}
 	for op, want := range map[Operation]Dimension{
 		OpExec: DimExec, OpLibrary: DimLibrary, OpRead: DimFile, OpMount: DimFile, OpUnixConnect: DimUnix, OpUnixBind: DimUnix,
-		OpConnect: DimNetwork, OpSend: DimNetwork, OpSocket: DimPrivilege, OpSignal: DimPrivilege, OpKeyctl: DimPrivilege, OpSyscall: DimSyscalls, OpAccept: DimNetwork, OpDup: DimNetwork, OpDNSQuery: DimNetwork,
+		OpConnect: DimNetwork, OpSend: DimNetwork, OpSocket: DimPrivilege, OpSignal: DimPrivilege, OpKeyctl: DimPrivilege, OpSyscall: DimSyscalls, OpAccept: DimNetwork, OpDup: DimNetwork, OpDNSQuery: DimNetwork, OpTCPBegin: DimNetwork,
 		OpNamespace: DimPrivilege, OpExecAsRoot: DimPrivilege, OpExecWithCapabilities: DimPrivilege,
 	} {
 		if op.Dimension() != want {
@@ -71,6 +71,7 @@ func TestKeyText(t *testing.T) {
 		"dup tcp 10.0.0.1 port 443":       {Op: OpDup, Protocol: ProtocolTCP, Address: netip.MustParsePrefix("10.0.0.1/32"), Port: 443},
 		"dup unix":                        {Op: OpDup},
 		"dns_query udp ::1 port 53":       {Op: OpDNSQuery, Protocol: ProtocolUDP, Address: netip.MustParsePrefix("::1/128"), Port: 53},
+		"tcp_begin tcp ::1 port 443":      {Op: OpTCPBegin, Protocol: ProtocolTCP, Address: netip.MustParsePrefix("::1/128"), Port: 443},
 		"capability CAP_SYS_ADMIN":        {Op: OpCapability, Value: 21},
 		"capability 200":                  {Op: OpCapability, Value: 200},
 		"syscall openat":                  {Op: OpSyscall, Value: uint32(syscalls.ByNumber("amd64", false, 257))},

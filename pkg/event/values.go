@@ -15,7 +15,7 @@ var (
 		"unspecified", "exec", "library", "read", "write", "create", "delete", "rename", "link", "attributes", "mount",
 		"unix_connect", "unix_bind", "connect", "bind", "listen", "send", "socket", "capability", "ptrace", "userns",
 		"module", "bpf", "perf", "io_uring", "userfaultfd", "setuid", "setgid", "signal", "keyctl", "namespace", "syscall",
-		"accept", "dup", "dns_query", "exec_as_root", "exec_as_user", "exec_as_group", "exec_with_capabilities",
+		"accept", "dup", "dns_query", "tcp_begin", "exec_as_root", "exec_as_user", "exec_as_group", "exec_with_capabilities",
 	}
 	additionNames  = [...]string{"namespaces", "file_rights", "keys"}
 	dimensionNames = [...]string{"exec", "library", "file", "unix", "network", "privilege", "syscalls"}

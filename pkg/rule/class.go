@@ -173,7 +173,7 @@ var operationTypes = [...]string{
 	event.OpCapability: "capable", event.OpPtrace: "ptrace", event.OpUserns: "unshare", event.OpModule: "finit_module",
 	event.OpBPF: "bpf", event.OpPerf: "perf_event_open", event.OpIOUring: "io_uring_setup", event.OpUserfault: "userfaultfd",
 	event.OpSetuid: "setuid", event.OpSetgid: "setgid", event.OpSignal: "kill", event.OpKeyctl: "keyctl", event.OpSyscall: "syscall",
-	event.OpAccept: "accept4", event.OpDup: "dup", event.OpDNSQuery: "dns_query", event.OpNamespace: "unshare",
+	event.OpAccept: "accept4", event.OpDup: "dup", event.OpDNSQuery: "dns_query", event.OpTCPBegin: "tcp_begin", event.OpNamespace: "unshare",
 	// Beside an execution, and not one more.
 	event.OpExecAsRoot: "exec_as_root", event.OpExecAsUser: "exec_as_user", event.OpExecAsGroup: "exec_as_group",
 	event.OpExecWithCapabilities: "exec_with_capabilities",

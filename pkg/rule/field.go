@@ -86,7 +86,7 @@ func (f *field) outside(values []string) string {
 // fieldTable lists the language's fields.
 func fieldTable() []field {
 	return slices.Concat(eventFields(), argumentFields(), processFields(), ancestorFields(), fileFields(), socketFields(), hostFields(),
-		dnsFields(), workloadFields(), tlsFields(), pauseFields(), alertFields(), factFields(), []field{environmentField()}, missingFields())
+		dnsFields(), tcpFields(), workloadFields(), tlsFields(), pauseFields(), alertFields(), factFields(), []field{environmentField()}, missingFields())
 }
 
 // fieldsByName is the table by name. Its fields have values only in events of their classes: what an

@@ -32,9 +32,10 @@ func accepts() classes { return opsOf(event.OpAccept) }
 func dups() classes { return opsOf(event.OpDup) }
 
 // socketFields are of IP sockets. Of others than accepts and dups, an event knows one end: the remote one of connect and send,
-// which is the server then, and the local one of bind and listen, the server too. That of a question to a name server is the remote one.
+// which is the server then, and the local one of bind and listen, the server too. That of a question to a name server is the remote one, and so is that
+// of a connection that begins to carry data.
 func socketFields() []field {
-	remote, local, both := opsOf(event.OpConnect, event.OpSend, event.OpDNSQuery), opsOf(event.OpBind, event.OpListen), accepts()
+	remote, local, both := opsOf(event.OpConnect, event.OpSend, event.OpDNSQuery, event.OpTCPBegin), opsOf(event.OpBind, event.OpListen), accepts()
 	either := both | dups()
 	keyed := func(e *Env) (netip.Addr, bool) {
 		prefix := e.Event.Access.Address

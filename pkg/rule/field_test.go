@@ -80,7 +80,9 @@ func TestSupply(t *testing.T) {
 		onAddress(event.OpSend, 17, "::1", 1))
 	taken := onAddress(event.OpAccept, 6, "::1", 1)
 	taken.Event.Access.Local, taken.Event.Access.ClientPort = netip.MustParseAddr("::1"), 2
-	events = append(events, taken, made(), asked(t, "a.b", 1))
+	begun := onAddress(event.OpTCPBegin, 6, "::1", 1)
+	begun.Event.Access.Begins = event.BeginsPlaintext
+	events = append(events, taken, made(), asked(t, "a.b", 1), begun)
 	for _, e := range events {
 		e.Variables = environmentOf(map[string][]string{"HOME": {"/root"}})
 		e.Names = table(t, map[string][]string{"localhost": {"::1"}})

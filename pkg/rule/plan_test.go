@@ -125,7 +125,7 @@ func (g chance) check() string {
 	number := g.pick("0", "1", "2", "65535", "70000", "-1")
 	switch g.IntN(22) {
 	case 0:
-		return "evt.type " + g.pick("= execve", "in (openat, linkat)", "!= connect", "= connect", "in (unlinkat, bind, sendto)", "= accept", "in (accept4, connect)", "= dup2", "in (dup, dup3, connect)", "= dns_query")
+		return "evt.type " + g.pick("= execve", "in (openat, linkat)", "!= connect", "= connect", "in (unlinkat, bind, sendto)", "= accept", "in (accept4, connect)", "= dup2", "in (dup, dup3, connect)", "= dns_query", "= tcp_begin", "in (tcp_begin, connect)")
 	case 1:
 		return onPath + g.pick(" = ", " != ", " startswith ", " endswith ", " contains ", " = ") + `"` + g.path() + `"`
 	case 2:
@@ -155,7 +155,7 @@ func (g chance) check() string {
 		return g.actor()
 	}
 	return g.pick("proc.name = sh", "user.uid in (1, 33)", "evt.is_open_read = true", "proc.tty = 0", "fd.filename = b", "fd.typechar = 4",
-		"fd.name = val(proc.exepath)", "dns.name_length >= 5", "dns.name_length = 1", "dns.name_length < 8", "dns.name_length in (5, 8)", "fd.sip.name = A.org.", "fd.rip.name != a.org", "fd.cip.name in (a.org, b.org)", "len(fd.name) > 2", "evt.operation = link", "basename(fd.name) = b")
+		"fd.name = val(proc.exepath)", "tcp.begins = tls", "tcp.begins != tls", "dns.name_length >= 5", "dns.name_length = 1", "dns.name_length < 8", "dns.name_length in (5, 8)", "fd.sip.name = A.org.", "fd.rip.name != a.org", "fd.cip.name in (a.org, b.org)", "len(fd.name) > 2", "evt.operation = link", "basename(fd.name) = b")
 }
 
 // names are of programs, a few of them as files in memory have them.
@@ -213,6 +213,7 @@ func (g chance) event(r *Rule) *Env {
 	if e.Event.Access.Op == event.OpDNSQuery && g.IntN(5) > 0 {
 		e.Event.Access.Question, _ = dns.Ask(g.pick("a", "a.org", "aa.b.org", "."), dns.Type(g.IntN(3)))
 	}
+	e.Event.Access.Begins = event.Beginning(g.IntN(4))
 	e.Names = g.hosts
 	e.Event.Access.Port = []uint16{0, 1, 2, 65535}[g.IntN(4)]
 	e.Event.Access.Protocol = []event.Protocol{1, event.ProtocolTCP, event.ProtocolUDP, 132}[g.IntN(4)]

@@ -31,7 +31,8 @@ func stoppable() classes {
 	return kindsOf(event.Exec, event.ExecCheck, event.Access) &^ (opsOf(event.OpSyscall) | onlyTold())
 }
 
-// onlyTold are connections that a server takes, descriptors of sockets that are made of others, and questions to name servers.
+// onlyTold are connections that a server takes, descriptors of sockets that are made of others, questions to name
+// servers, and what connections begin with.
 func onlyTold() classes { return opsWhere(event.Operation.OnlyTold) }
 
 // decidable reports what keeps the kernel from deciding a rule that stops something.

@@ -33,6 +33,7 @@ func TestStops(t *testing.T) {
 		"dup":             {ruleOf("evt.operation = dup and fd.rport = 4444") + "  action: deny\n", "action deny: nothing can be stopped at dup"},
 		"not accept":      {ruleOf("not evt.type in (accept, accept4) and evt.type != accept and fd.sport = 4444") + "  action: deny\n", ""},
 		"and a query":     {ruleOf("evt.operation in (send, dns_query) and fd.sport = 53") + "  action: deny\n", `nothing can be stopped at dns_query, and "evt.operation in (send, dns_query)" is about it`},
+		"and a beginning": {ruleOf("evt.operation in (send, tcp_begin) and fd.sport = 53") + "  action: deny\n", `nothing can be stopped at tcp_begin, and "evt.operation in (send, tcp_begin)" is about it`},
 		"a name server":   {ruleOf("fd.sip = 192.0.2.53 and fd.sport = 53") + "  action: deny\n", ""},
 		"either end":      {ruleOf("fd.port = 4444 and not fd.cip = 10.0.0.1") + "  action: deny\n", ""},
 		"one container":   {ruleOf("evt.operation = link and container.id = abc") + "  action: deny\n", `the kernel cannot decide "container.id = abc"`},

@@ -111,6 +111,8 @@ type step struct {
 			Type string `yaml:"type"` // A, unless given
 		} `yaml:"query"` // of dns_query; without a name, what was sent is none
 
+		Begins string `yaml:"begins"` // of tcp_begin: tls, upgrade or plaintext
+
 		Comm     string `yaml:"comm"` // of the thread; the process's unless given
 		Unlinked bool   `yaml:"unlinked"`
 		Known    bool   `yaml:"in_baseline"` // the baseline that the workload is compared with holds it
@@ -306,7 +308,18 @@ func (t *step) access(ev *event.Event) error {
 		key.Value, errs[3] = event.ParseValue(key.Op, a.Value)
 	}
 	ev.Access = event.AccessInfo{Key: key, Comm: cmp.Or(a.Comm, t.Process.Comm), Unlinked: a.Unlinked, Known: a.Known, Said: a.Said, ByAncestor: a.ByAncestor, HostNamespace: a.HostNamespace}
-	return errors.Join(append(errs[:], t.detail(&ev.Access), t.ends(&ev.Access), t.question(&ev.Access))...)
+	return errors.Join(append(errs[:], t.detail(&ev.Access), t.ends(&ev.Access), t.question(&ev.Access), t.beginning(&ev.Access))...)
+}
+
+// beginning fills in what a connection begins with.
+func (t *step) beginning(a *event.AccessInfo) (err error) {
+	if begins := t.Access.Begins; begins != "" {
+		a.Begins, err = named("begins", begins, event.Beginnings()...)
+		if a.Op != event.OpTCPBegin {
+			err = fmt.Errorf("%s has no begins", a.Op)
+		}
+	}
+	return err
 }
 
 // question fills in what a name server is asked.

@@ -47,6 +47,7 @@ func deeds() map[string]deed {
 		"create":  {none, func(_ int, args []string) error { return open(args[0], unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY) }},
 		"connect": {none, func(_ int, args []string) error { return connect(args) }},
 		"dup":     {none, func(_ int, args []string) error { return dup(args) }},
+		"say":     {none, func(_ int, args []string) error { return say(args) }},
 		"scan":    {none, func(_ int, args []string) error { return scan(args) }},
 		"ask":     {none, func(_ int, args []string) error { return ask(args) }},
 		"tunnel":  {none, func(_ int, args []string) error { return tunnel(args) }},
