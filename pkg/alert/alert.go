@@ -7,6 +7,7 @@
 package alert
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -92,18 +93,27 @@ type Alert struct {
 
 // MarshalJSON writes what readers of Falco's alerts rely on: a time that always has nine digits after the second,
 // and a list of tags, and fields, also where there are none.
-func (a Alert) MarshalJSON() ([]byte, error) {
-	type plain Alert // without this method
-	if a.Tags == nil {
-		a.Tags = []string{}
+func (a Alert) MarshalJSON() ([]byte, error) { return a.JSON() }
+
+// JSON is what MarshalJSON writes, with <, > and & as they are: so Falco writes them, and so "->" can be looked for in a
+// file of alerts. The functions of encoding/json would escape them.
+func (a *Alert) JSON() ([]byte, error) {
+	type plain Alert // without these methods
+	c := *a
+	if c.Tags == nil {
+		c.Tags = []string{}
 	}
-	if a.Fields == nil {
-		a.Fields = map[string]any{}
+	if c.Fields == nil {
+		c.Fields = map[string]any{}
 	}
-	return json.Marshal(struct {
+	var line bytes.Buffer
+	enc := json.NewEncoder(&line)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(struct {
 		Time string `json:"time"`
 		plain
-	}{a.Time.Format("2006-01-02T15:04:05.000000000Z07:00"), plain(a)})
+	}{c.Time.Format("2006-01-02T15:04:05.000000000Z07:00"), plain(c)})
+	return bytes.TrimSuffix(line.Bytes(), []byte("\n")), err
 }
 
 // Detail is what Falco has no place for.

@@ -1,7 +1,6 @@
 package alert
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 	"unicode"
@@ -40,7 +39,7 @@ func (f Format) Append(dst []byte, a *Alert) ([]byte, error) {
 	if f == PlainText {
 		return append(dst, strings.Map(printable, a.Output)...), nil
 	}
-	line, err := json.Marshal(a)
+	line, err := a.JSON()
 	if err != nil {
 		return dst, fmt.Errorf("encode alert %q: %w", a.Rule, err)
 	}

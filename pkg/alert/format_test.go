@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"strings"
 	"testing"
 	"time"
 )
@@ -15,6 +16,10 @@ func TestFormat(t *testing.T) {
 	line, err = JSON.Append(nil, &a)
 	if got, parseErr := Parse(line); err != nil || parseErr != nil || got.Output != a.Output {
 		t.Errorf("got %s, %v, %v", line, err, parseErr)
+	}
+	a.Output = "10.0.0.1:1->10.0.0.2:443 & <NA>"
+	if line, err = JSON.Append(nil, &a); err != nil || !strings.Contains(string(line), a.Output) || strings.Contains(string(line), "\n") {
+		t.Errorf("got %s, %v, want %q as it is, in one line", line, err, a.Output)
 	}
 	a.Fields = map[string]any{"f": func() {}}
 	if _, err := JSON.Append(nil, &a); err == nil {

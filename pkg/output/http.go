@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -70,7 +69,7 @@ func CheckHTTP(address string) error {
 // Send posts a. An answer that says that the request is wrong is ErrRefused; one that says that the
 // receiver is busy or broken is not.
 func (h *HTTP) Send(ctx context.Context, a alert.Alert) error {
-	body, err := json.Marshal(a)
+	body, err := a.JSON()
 	if err != nil {
 		return fmt.Errorf("encode alert %q: %w: %w", a.Rule, ErrRefused, err)
 	}
