@@ -39,7 +39,7 @@ func boots() []boot {
 	return []boot{
 		{"6.12", "v2", true, 1, false},
 		{"5.10", "v2", true, 1, false},
-		{"6.1", "v2", true, 1, false},    // with two it hung twice, at one place of pkg/enforce, both processors busy: not understood
+		{"6.1", "v2", true, 1, false},    // with two it hung twice in pkg/enforce, both processors busy: not understood, nor seen again (HACKING.md)
 		{"newest", "v2", true, 1, false}, // with two, QEMU may let one processor see the other's code half patched
 		{"6.12-arm64", "v2", true, 1, false},
 		{"5.10", "hybrid", true, 1, true},
