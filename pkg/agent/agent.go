@@ -97,9 +97,6 @@ func Open(cfg Config) (*Agent, error) {
 	// The kernel's types and the programs' texts were needed once.
 	a.kernel.shared.ForgetTypes()
 	debug.FreeOSMemory()
-	if err := forgetConstants(); err != nil {
-		a.cfg.Log.Debug("give back memory", "error", err)
-	}
 	return a, nil
 }
 

@@ -87,7 +87,7 @@ func (f *follower) Run(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		timer.Reset(nextDue(waiting))
+		timer.Reset(f.nextDue(waiting))
 		select {
 		case <-ctx.Done():
 			return nil
@@ -123,10 +123,13 @@ func (f *follower) drain(waiting map[uint32]visit) {
 	}
 }
 
-func nextDue(waiting map[uint32]visit) time.Duration {
+func (f *follower) nextDue(waiting map[uint32]visit) time.Duration {
 	next := followForever
 	for _, v := range waiting {
 		next = min(next, time.Until(v.due))
+	}
+	if f.parsed {
+		next = min(next, time.Until(f.freed.Add(giveBackEvery)))
 	}
 	return max(next, 0)
 }
@@ -153,11 +156,13 @@ func (f *follower) visitDue(waiting map[uint32]visit) {
 	f.giveBack()
 }
 
+// giveBackEvery keeps new executables that come one by one from having the memory collected for each.
+const giveBackEvery = 3 * time.Second
+
 // giveBack returns the memory that reading executables has taken, which is a good part of the agent's: the
 // runtime would keep it for minutes.
 func (f *follower) giveBack() {
-	const seldom = 10 * time.Second
-	if f.parsed && time.Since(f.freed) > seldom {
+	if f.parsed && time.Since(f.freed) >= giveBackEvery {
 		debug.FreeOSMemory()
 		f.parsed, f.freed = false, time.Now()
 	}
