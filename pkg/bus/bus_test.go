@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -264,6 +265,35 @@ func TestStreamIsLost(t *testing.T) {
 	startHub(t, startServer(t, dir, url[len("nats://"):]), m)
 	waitFor(t, "all to be stored", src.done(97))
 	m.check(t, 97)
+}
+
+// slowSource takes its time to note that an alert is stored.
+type slowSource struct {
+	*source
+	asked chan struct{}
+	noted atomic.Bool
+}
+
+func (s *slowSource) Ack(id alert.ID) {
+	close(s.asked)
+	time.Sleep(200 * time.Millisecond)
+	s.source.Ack(id)
+	s.noted.Store(true)
+}
+
+// TestSourceIsLeftAlone: who has waited for Run may close the source.
+func TestSourceIsLeftAlone(t *testing.T) {
+	dir := t.TempDir()
+	s := startServer(t, dir, "127.0.0.1:0")
+	startHub(t, s, &memory{})
+	src := &slowSource{source: newSource(), asked: make(chan struct{})}
+	_, stop := startPublisher(t, s.URL(), dir, src, nil)
+	src.add(1)
+	<-src.asked
+	stop()
+	if !src.noted.Load() {
+		t.Error("Run has returned, and the source is still told of what was stored")
+	}
 }
 
 func TestStoreFails(t *testing.T) {

@@ -104,6 +104,8 @@ type Publisher struct {
 	nc      *nats.Conn // set by Run before it starts anything
 	replies string     // prefix of the subjects to which JetStream acks
 
+	landing sync.Mutex // from when alerts are confirmed until the source knows
+
 	mu       sync.Mutex
 	lastErr  string
 	failures int // refused publishes in a row
@@ -157,6 +159,8 @@ func (p *Publisher) Run(ctx context.Context) error {
 	p.send(ctx, hard)
 	cancel()
 	wg.Wait()
+	p.landing.Lock() // a confirmation that came last is with the source before Run returns, and none comes after it
+	defer p.landing.Unlock()
 	for _, id := range p.flights.land(func(flightKey, *flight) bool { return true }) {
 		p.cfg.Source.Retry(id)
 	}
@@ -341,6 +345,8 @@ func (p *Publisher) onStored(m *nats.Msg) {
 }
 
 func (p *Publisher) confirm(s stored) {
+	p.landing.Lock()
+	defer p.landing.Unlock()
 	ids := p.flights.landRanges(s)
 	for _, id := range ids {
 		p.cfg.Source.Ack(id)
