@@ -267,18 +267,22 @@ func TestStreamIsLost(t *testing.T) {
 	m.check(t, 97)
 }
 
-// slowSource takes its time to note that an alert is stored.
+// slowSource notes that an alert is stored while somebody waits for Run to return.
 type slowSource struct {
 	*source
-	asked chan struct{}
-	noted atomic.Bool
+	asked    chan struct{}
+	returned chan struct{} // closed when Run has
+	early    atomic.Bool
 }
 
 func (s *slowSource) Ack(id alert.ID) {
 	close(s.asked)
-	time.Sleep(200 * time.Millisecond)
+	select {
+	case <-s.returned:
+		s.early.Store(true)
+	case <-time.After(200 * time.Millisecond): // it would have returned in one
+	}
 	s.source.Ack(id)
-	s.noted.Store(true)
 }
 
 // TestSourceIsLeftAlone: who has waited for Run may close the source.
@@ -286,12 +290,14 @@ func TestSourceIsLeftAlone(t *testing.T) {
 	dir := t.TempDir()
 	s := startServer(t, dir, "127.0.0.1:0")
 	startHub(t, s, &memory{})
-	src := &slowSource{source: newSource(), asked: make(chan struct{})}
+	src := &slowSource{source: newSource(), asked: make(chan struct{}), returned: make(chan struct{})}
 	_, stop := startPublisher(t, s.URL(), dir, src, nil)
 	src.add(1)
 	<-src.asked
 	stop()
-	if !src.noted.Load() {
+	close(src.returned)
+	waitFor(t, "the source to know", src.done(1))
+	if src.early.Load() {
 		t.Error("Run has returned, and the source is still told of what was stored")
 	}
 }
