@@ -89,8 +89,6 @@ shipped (deploy/rpm/agent.yaml).`,
 }
 
 func runAgent(cmd *cobra.Command, c agent.Config) error {
-	// Events allocate nothing, so collecting twice as often costs nothing and halves the heap's slack.
-	debug.SetGCPercent(50)
 	// A huge page is resident as a whole once a byte of it is used: with Debian's default, that is half as
 	// much memory again. A kernel that cannot do without them still runs the agent.
 	if err := unix.Prctl(unix.PR_SET_THP_DISABLE, 1, 0, 0, 0); err != nil {
@@ -104,6 +102,8 @@ func runAgent(cmd *cobra.Command, c agent.Config) error {
 	if err != nil {
 		return fmt.Errorf("start agent: %w", err)
 	}
+	// Events allocate nothing, so collecting twice as often costs nothing from here on and halves the heap's slack.
+	debug.SetGCPercent(50)
 	s, err := a.Status()
 	if err == nil {
 		c.Log.Info("attached", "after", a.Attached().Round(time.Millisecond), "strength", s.Strength,

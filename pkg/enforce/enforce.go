@@ -23,7 +23,7 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/sensor"
 )
 
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -no-global-types -type path_key -type fact_key -type path_pattern -type address_pattern -type suffix -type wish -type trait -type denial -type denials -type denials_key -type name_key -type entry -type tally -type object_kind -type object_key -type mode -type operation -type dup_call -type access_event bpf ../../bpf/enforce.bpf.c -- -I../../bpf -O2 -g -Wall -Werror
+//go:generate go tool bpf2go -cc clang-19 -strip ../../bpf/strip -target amd64,arm64 -no-global-types -type path_key -type fact_key -type path_pattern -type address_pattern -type suffix -type wish -type trait -type denial -type denials -type denials_key -type name_key -type entry -type tally -type object_kind -type object_key -type mode -type operation -type dup_call -type access_event bpf ../../bpf/enforce.bpf.c -- -I../../bpf -O2 -g -Wall -Werror
 
 // Config of an Enforcer.
 type Config struct {

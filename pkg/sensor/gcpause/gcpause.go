@@ -22,7 +22,7 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/sensor"
 )
 
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -no-global-types -type pause_event -type pause_state bpf ../../../bpf/gcpause.bpf.c -- -I../../../bpf -O2 -g -Wall -Werror
+//go:generate go tool bpf2go -cc clang-19 -strip ../../../bpf/strip -target amd64,arm64 -no-global-types -type pause_event -type pause_state bpf ../../../bpf/gcpause.bpf.c -- -I../../../bpf -O2 -g -Wall -Werror
 
 // Sensor reports pauses. Decode is for one goroutine; the rest is safe for concurrent use.
 type Sensor struct {

@@ -21,7 +21,7 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/sensor"
 )
 
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -no-global-types -type handshake_event -type conn_layout -type executable_key -type frame_key -type conn_key -type conn_state bpf ../../../bpf/gotls.bpf.c -- -I../../../bpf -O2 -g -Wall -Werror
+//go:generate go tool bpf2go -cc clang-19 -strip ../../../bpf/strip -target amd64,arm64 -no-global-types -type handshake_event -type conn_layout -type executable_key -type frame_key -type conn_key -type conn_state bpf ../../../bpf/gotls.bpf.c -- -I../../../bpf -O2 -g -Wall -Werror
 
 // pkg/sensor decodes the records of all TLS sensors; a difference in layout does not compile.
 var (

@@ -17,7 +17,7 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/sensor"
 )
 
-//go:generate go tool bpf2go -cc clang-19 -strip llvm-strip-19 -target amd64,arm64 -no-global-types -type exec_event -type fork_event -type exit_event -type cgroup_event -type event_kind -type event_header bpf ../../../bpf/process.bpf.c -- -I../../../bpf -O2 -g -Wall -Werror
+//go:generate go tool bpf2go -cc clang-19 -strip ../../../bpf/strip -target amd64,arm64 -no-global-types -type exec_event -type fork_event -type exit_event -type cgroup_event -type event_kind -type event_header bpf ../../../bpf/process.bpf.c -- -I../../../bpf -O2 -g -Wall -Werror
 
 // pkg/event repeats the kernel's enum; a difference does not compile.
 var (
