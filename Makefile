@@ -54,9 +54,9 @@ test-demo: ## run the demo on this machine; what it says is shown if it fails
 test-host: ## the tests of this machine's kernel
 	CGO_ENABLED=1 $(GO) run ./test/suite -race -vet=off $(if $(FRESH),-count=1) ./... # `check` has vetted it
 
-test-vm: ## the tests and scenarios on every kernel of the matrix
+test-vm: ## the tests and scenarios on the kernels of the matrix; EVERY=1 runs each on every kernel that it can run on
 	test/install.sh test
-	$(GO) run ./test/vm/cmd/matrix -must $(if $(FRESH),-fresh)
+	$(GO) run ./test/vm/cmd/matrix -must $(if $(FRESH),-fresh) $(if $(EVERY),-every)
 
 test-systemd: ## install the agent as a unit in a VM with systemd, enforce a unit, stop, unload
 	test/install.sh test

@@ -113,6 +113,7 @@ func sendParts(way string, fd, taken int, parts []string) (err error) {
 // What a connection begins with is told while a rule asks, by whatever call it is sent, of who made it and not of who took it; what
 // goes on, and connections that others ask for, are not.
 func TestTCPBegin(t *testing.T) {
+	sensortest.OnlyOn(t, "5.10", "newest", "6.12-arm64")
 	if !sensortest.InVM() {
 		t.Skip("the hook is the whole machine's")
 	}

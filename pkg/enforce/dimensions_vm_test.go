@@ -20,8 +20,8 @@ func TestDeeds(t *testing.T) {
 	}
 	for _, strength := range []enforce.Strength{enforce.LSM, enforce.FmodRet} {
 		t.Run(strength.String(), func(t *testing.T) {
-			if strength == enforce.FmodRet {
-				sensortest.OnlyOn(t, "5.10", "6.12")
+			if strength == enforce.LSM {
+				sensortest.OnlyOn(t, "5.10", "newest") // scenario dimensions runs on all
 			}
 			k, scope := use(t, strength, event.AllDimensions)
 			if e := k.enforcer; e.Covered() != event.AllDimensions {

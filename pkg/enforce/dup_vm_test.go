@@ -92,6 +92,7 @@ func dupConnected(family int, from, to unix.Sockaddr, do func(fd int) error) err
 // A descriptor that is made of a socket is told with both ends while a rule asks, each number by itself, and of other
 // files none is.
 func TestDup(t *testing.T) {
+	sensortest.OnlyOn(t, "5.10", "newest", "6.12-arm64")
 	if !sensortest.InVM() {
 		t.Skip("the hooks are the whole machine's")
 	}

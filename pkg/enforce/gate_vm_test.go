@@ -116,7 +116,7 @@ func TestFanotify(t *testing.T) {
 	if !sensortest.InVM() {
 		t.Skip("marks whole file systems")
 	}
-	sensortest.OnlyOn(t, "5.10", "6.12", "newest")
+	sensortest.OnlyOn(t, "5.10", "newest")
 	w := newGateTrial(t)
 	w.loadKnown(t, "/bin/true", selfPath(t), "/bin/sh")
 	t.Run("wait and end", w.testEnd)

@@ -35,6 +35,9 @@ var kits = map[kitKey]*kit{}
 // this kernel does not have them, but for a guest of which it is known that it has.
 func use(t *testing.T, strength enforce.Strength, dimensions event.Dimensions) (*kit, *sensortest.Scope) {
 	t.Helper()
+	if strength == enforce.FmodRet && dimensions == event.AllDimensions {
+		sensortest.OnlyOn(t, "6.1") // to load it beside the one of LSM; TestLearnAuditEnforce has each strength on each kernel
+	}
 	key := kitKey{strength, dimensions}
 	k := kits[key]
 	if k == nil {

@@ -485,6 +485,7 @@ func TestRulesAskAboutWhatIsKnown(t *testing.T) {
 
 // As TestUpdatesLeaveNoGap, by rules: their replacement is one write too.
 func TestReloadsLeaveNoGap(t *testing.T) {
+	sensortest.OnlyOn(t, "5.10", "6.12")
 	scope, e, does, port := networkTrial(t)
 	w := &trial{scope: scope, enforcer: e, does: does}
 	set := w.use(t, ruleText("deny", fmt.Sprintf("evt.operation = connect and fd.sport = %d and not proc.pname = nobody", port), denying))

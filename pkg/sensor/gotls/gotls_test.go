@@ -53,6 +53,7 @@ func TestHandshakes(t *testing.T) {
 
 // Each kind of handshake, five times.
 func TestKinds(t *testing.T) {
+	sensortest.OnlyOn(t, "5.10", "newest")
 	st := newStage(t, gobintest.Production())
 	const n = 5
 	badCertificate, handshakeFailure, unknownAuthority, certificateRequired := int16(42), int16(40), int16(48), int16(116)
@@ -115,6 +116,7 @@ func longName() string {
 }
 
 func TestResumed(t *testing.T) {
+	sensortest.OnlyOn(t, "5.10", "newest")
 	st := newStage(t, gobintest.Production())
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		st.Do(t, gobintest.Request{Do: "handshake", Times: 7, Version: version, Name: "r.example.org", Resume: true})
@@ -130,6 +132,7 @@ func TestResumed(t *testing.T) {
 
 // A handshake inside of another one, in the same goroutine.
 func TestNested(t *testing.T) {
+	sensortest.OnlyOn(t, "5.10", "newest")
 	st := newStage(t, gobintest.Production())
 	const n = 11
 	st.Do(t, gobintest.Request{Do: "handshake", Times: n, Version: tls.VersionTLS13, Name: "outer.example.org", Nested: true})
@@ -152,6 +155,7 @@ func TestNested(t *testing.T) {
 
 // Many at a time: goroutines move between threads in the middle of a handshake.
 func TestParallel(t *testing.T) {
+	sensortest.OnlyOn(t, "5.10", "newest")
 	st := newStage(t, gobintest.Production())
 	lines, each := 16, 37
 	if sensortest.InVM() {
@@ -178,6 +182,7 @@ func TestParallel(t *testing.T) {
 
 // A certificate that does not fit is said to be there; the rest of the event is whole.
 func TestTooLargeCertificate(t *testing.T) {
+	sensortest.OnlyOn(t, "5.10", "newest")
 	st := newStage(t, gobintest.Production())
 	a := st.Do(t, gobintest.Request{Do: "handshake", Times: 3, Version: tls.VersionTLS13, Name: "z.example.org", Padding: 6000})
 	for _, h := range st.next(t, 6)[event.Client] {
@@ -189,6 +194,7 @@ func TestTooLargeCertificate(t *testing.T) {
 
 // A process that nobody follows, and one outside of the scope, are not seen.
 func TestOnlyFollowed(t *testing.T) {
+	sensortest.OnlyOn(t, "5.10", "newest")
 	st := newStage(t, gobintest.Production())
 	path := gobintest.Build(t, gobintest.Production())
 	req := gobintest.Request{Do: "handshake", Times: 3, Version: tls.VersionTLS13, Name: "o.example.org"}
@@ -212,6 +218,7 @@ func TestOnlyFollowed(t *testing.T) {
 // Without PerProcess a new process of a file that is followed is covered from its first instruction;
 // the scope still decides.
 func TestWholeFile(t *testing.T) {
+	sensortest.OnlyOn(t, "5.10", "newest")
 	scope := sensortest.NewScope(t)
 	shared, err := sensor.NewShared(sensor.Config{Hierarchy: sensor.HierarchyV2, Scoped: true})
 	if err != nil {

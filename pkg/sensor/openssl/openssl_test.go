@@ -198,6 +198,7 @@ func TestHandshakesAreCountedExactly(t *testing.T) {
 }
 
 func TestKindsOfHandshakes(t *testing.T) {
+	sensortest.OnlyOn(t, "5.10", "newest")
 	for name, tc := range map[string]struct {
 		server, client []string
 		check          func(h event.HandshakeInfo, s *server, t *testing.T) bool
@@ -234,6 +235,7 @@ func TestKindsOfHandshakes(t *testing.T) {
 }
 
 func TestResumption(t *testing.T) {
+	sensortest.OnlyOn(t, "5.10", "newest")
 	s := startServer(t)
 	session := s.file("session")
 	s.connect(t, "-tls1_2", "-sess_out", session)
@@ -246,6 +248,7 @@ func TestResumption(t *testing.T) {
 
 // The client's side: the peer is the server, whose certificate no certificate authority vouches for.
 func TestClientSide(t *testing.T) {
+	sensortest.OnlyOn(t, "5.10", "newest")
 	s := startServer(t, "-client_renegotiation")
 	_, port, err := net.SplitHostPort(s.address)
 	if err != nil {

@@ -158,11 +158,11 @@ func ByHand(t testing.TB) {
 }
 
 // OnlyOn skips in the guests of the matrix that have other kernels than these: what takes long under emulation, and
-// does not depend on more of the kernel than other tests. vmrun runs it on any kernel.
+// does not depend on more of the kernel than other tests. vmrun runs it on any kernel, and the matrix with -every on all.
 func OnlyOn(t testing.TB, kernels ...string) {
 	t.Helper()
-	if kernel := os.Getenv("PLUMBLINE_KERNEL"); kernel != "" && !slices.Contains(kernels, kernel) {
-		t.Skipf("it takes too long for each kernel of the matrix: it runs on %s, and with vmrun", strings.Join(kernels, ", "))
+	if kernel := os.Getenv("PLUMBLINE_KERNEL"); kernel != "" && !slices.Contains(kernels, kernel) && os.Getenv("PLUMBLINE_EVERY") == "" {
+		t.Skipf("it takes too long for each kernel of the matrix: it runs on %s, and with -every", strings.Join(kernels, ", "))
 	}
 }
 

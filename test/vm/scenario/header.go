@@ -17,11 +17,12 @@ type Guest struct {
 // cgroups and BPF LSM.
 type Header struct {
 	kernels, cgroups, lsm []string // allowed values
+	also                  []string // kernels, where every one is wanted: it finds there what it finds on the others
 }
 
 // prefix begins a line of a header, which is a comment of the script:
 //
-//	#vm: kernels=5.10,6.1 cgroups=v2,hybrid,legacy lsm=on,off
+//	#vm: kernels=5.10,6.1 also=newest cgroups=v2,hybrid,legacy lsm=on,off
 const prefix = "#vm:"
 
 // ParseHeader reads the header from a scenario's text. An unknown key or value is an error that names its
@@ -55,12 +56,13 @@ func (h *Header) set(setting string) error {
 		allowed []string // empty: the matrix knows
 	}{
 		"kernels": {&h.kernels, nil},
+		"also":    {&h.also, nil},
 		"cgroups": {&h.cgroups, []string{"v2", "hybrid", "legacy"}},
 		"lsm":     {&h.lsm, []string{"on", "off"}},
 	}
 	k, ok := known[key]
 	if !ok {
-		return fmt.Errorf("unknown setting %q: want kernels, cgroups or lsm", key)
+		return fmt.Errorf("unknown setting %q: want kernels, also, cgroups or lsm", key)
 	}
 	for _, v := range values {
 		if v == "" || k.allowed != nil && !slices.Contains(k.allowed, v) {
@@ -71,13 +73,14 @@ func (h *Header) set(setting string) error {
 	return nil
 }
 
-// Wants says whether the scenario runs in a guest.
-func (h Header) Wants(g Guest) bool {
+// Wants says whether the scenario runs in a guest; every: also where it finds what it finds elsewhere.
+func (h Header) Wants(g Guest, every bool) bool {
 	lsm := "off"
 	if g.LSM {
 		lsm = "on"
 	}
-	return (h.kernels == nil || slices.Contains(h.kernels, g.Kernel)) && slices.Contains(h.cgroups, g.Cgroups) && slices.Contains(h.lsm, lsm)
+	kernel := h.kernels == nil || slices.Contains(h.kernels, g.Kernel) || every && slices.Contains(h.also, g.Kernel)
+	return kernel && slices.Contains(h.cgroups, g.Cgroups) && slices.Contains(h.lsm, lsm)
 }
 
 // Kernels are the lines that the header names; nil for all.

@@ -41,16 +41,32 @@ func TestHeader(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, g := range tc.want {
-				if !h.Wants(g) {
+				if !h.Wants(g, false) {
 					t.Errorf("does not want %+v", g)
 				}
 			}
 			for _, g := range tc.wont {
-				if h.Wants(g) {
+				if h.Wants(g, false) {
 					t.Errorf("wants %+v", g)
 				}
 			}
 		})
+	}
+}
+
+func TestHeaderForEveryKernel(t *testing.T) {
+	h, err := ParseHeader("#vm: kernels=5.10 also=6.1 lsm=on\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kernel, want := range map[string][2]bool{"5.10": {true, true}, "6.1": {false, true}, "6.12": {false, false}} {
+		g := Guest{kernel, "v2", true}
+		if got := [2]bool{h.Wants(g, false), h.Wants(g, true)}; got != want {
+			t.Errorf("%s: %v, want %v", kernel, got, want)
+		}
+	}
+	if h.Wants(Guest{"6.1", "v2", false}, true) {
+		t.Error("wants a guest without BPF LSM")
 	}
 }
 

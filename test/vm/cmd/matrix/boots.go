@@ -63,7 +63,7 @@ func (b boot) run(ctx context.Context, k vm.Kernel, p *payload, o options) outco
 	}
 	m := vm.Machine{
 		Kernel: k, Init: p.init, Timeout: o.timeout, CPUs: b.cpus, Memory: "3G",
-		Files: slices.Concat(userland, modules, p.files, p.scenarioFiles(b)),
+		Files: slices.Concat(userland, modules, p.files, p.scenarioFiles(b, o.every)),
 		Plan:  vm.Plan{Cgroups: b.cgroups, Steps: p.steps(b, o)},
 	}
 	if !b.lsm {

@@ -31,6 +31,7 @@ type options struct {
 	timeout time.Duration
 	slowest int
 	fresh   bool // run also what passed, and in which nothing has changed
+	every   bool // and on every kernel, also what finds the same on another
 	passed  *vm.Passed
 }
 
@@ -43,6 +44,7 @@ func main() {
 	timeout := flag.Duration("timeout", 80*time.Minute, "of one boot")
 	slowest := flag.Int("slowest", 0, "say how long the `N` slowest tests took")
 	fresh := flag.Bool("fresh", false, "run every guest, also one in which everything passed and nothing has changed since")
+	every := flag.Bool("every", false, "run each test and scenario on every kernel that it can run on: takes twice as long")
 	flag.Parse()
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
@@ -59,7 +61,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "matrix:", err)
 		os.Exit(1)
 	}
-	ok, err := matrix(ctx, options{strings.Split(*kernels, ","), *run, *verbose, *cover, *timeout, *slowest, *fresh, passed})
+	ok, err := matrix(ctx, options{strings.Split(*kernels, ","), *run, *verbose, *cover, *timeout, *slowest, *fresh, *every, passed})
 	if errors.Is(err, errNoKernel) && !*must {
 		fmt.Println("matrix: skipped:", err)
 		return

@@ -108,10 +108,10 @@ func (p *payload) findScenarios() error {
 }
 
 // scenarioFiles are the scenarios that want to run in this boot.
-func (p *payload) scenarioFiles(b boot) []vm.File {
+func (p *payload) scenarioFiles(b boot, every bool) []vm.File {
 	var files []vm.File
 	for _, s := range p.scenarios {
-		if s.header.Wants(b.guest()) {
+		if s.header.Wants(b.guest(), every) {
 			files = append(files, vm.File{Path: "/scenarios/" + filepath.Base(s.file), From: s.file, Mode: 0o644})
 		}
 	}
@@ -204,6 +204,9 @@ func (p *payload) steps(b boot, o options) []vm.Step {
 	env := []string{
 		"PLUMBLINE_CGROUPS=" + b.cgroups, fmt.Sprintf("PLUMBLINE_LSM=%t", b.lsm), "PLUMBLINE_KERNEL=" + b.kernel,
 		"PATH=/testbin:/bin:/usr/bin:/sbin:/usr/sbin",
+	}
+	if o.every {
+		env = append(env, "PLUMBLINE_EVERY=1")
 	}
 	var steps []vm.Step
 	if !b.scenarios {
