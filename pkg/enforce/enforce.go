@@ -145,9 +145,9 @@ func (e *Enforcer) climb(shared *sensor.Shared, cfg Config, r rung) error {
 			return err
 		}
 	}
-	spec, err := loadBpf()
+	spec, err := readObject(r.strength)
 	if err != nil {
-		return fmt.Errorf("read enforce object: %w", err)
+		return err
 	}
 	hooks, absent := present(shared, wanted(r, cfg))
 	if len(hooks) == 0 || hooks[0].section != r.hook {
@@ -159,14 +159,11 @@ func (e *Enforcer) climb(shared *sensor.Shared, cfg Config, r rung) error {
 	if err := setSecret(spec); err != nil {
 		return err
 	}
-	collection, refused, err := shared.LoadEach(spec)
+	collection, refused, err := shared.LoadEach(spec, hooks[0].program)
 	if err != nil {
 		return err
 	}
 	defer collection.Close() // links and clones hold what is in use
-	if err := refused[hooks[0].program]; err != nil {
-		return err
-	}
 	// A kernel may refuse others, for example because it cannot trace the hook's arguments.
 	hooks = slices.DeleteFunc(hooks, func(h hook) bool {
 		why := refused[h.program]

@@ -126,9 +126,9 @@ func (h *lateHook) detach() error {
 }
 
 func (l *late) attach(h *lateHook) error {
-	spec, err := loadBpf()
+	spec, err := readObject(Auto) // the programs of no rung
 	if err != nil {
-		return fmt.Errorf("read enforce object: %w", err)
+		return err
 	}
 	for i, target := range h.targets {
 		program := spec.Programs[h.program].Copy()

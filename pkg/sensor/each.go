@@ -9,9 +9,9 @@ import (
 )
 
 // LoadEach is Load for an object of which not every program has to be: those that the kernel refuses are
-// missing in the collection, and refused says why, by name. Verifying is most of the work and is done on
-// all processors.
-func (s *Shared) LoadEach(spec *ebpf.CollectionSpec) (c *ebpf.Collection, refused map[string]error, err error) {
+// missing in the collection, and refused says why, by name. The first is the one without which the others are of no use:
+// where it is refused they are not tried, and it is the error. Verifying is most of the work and is done on all processors.
+func (s *Shared) LoadEach(spec *ebpf.CollectionSpec, first string) (c *ebpf.Collection, refused map[string]error, err error) {
 	opts, err := s.prepare(spec)
 	if err != nil {
 		return nil, nil, err
@@ -22,6 +22,13 @@ func (s *Shared) LoadEach(spec *ebpf.CollectionSpec) (c *ebpf.Collection, refuse
 		return nil, nil, fmt.Errorf("load maps of object: %w", err)
 	}
 	refused = map[string]error{}
+	loaded, err := loadOne(programs[first], c.Maps, *opts)
+	if err != nil {
+		c.Close()
+		return nil, nil, err
+	}
+	c.Programs[first] = loaded
+	delete(programs, first)
 	var (
 		mu      sync.Mutex // of c.Programs and refused
 		loading sync.WaitGroup
