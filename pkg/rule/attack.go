@@ -9,7 +9,8 @@ import (
 // AttackVersion is the version of MITRE ATT&CK whose ids Rule.Attack has. Files may have ids of earlier ones.
 const AttackVersion = "19"
 
-// techniques are the ids of ATT&CK for enterprises, and what earlier versions called them.
+// techniques are the ids of ATT&CK for enterprises, and what earlier versions called them. The zero value becomes them
+// when it is first asked.
 type techniques struct {
 	known   map[string]struct{}
 	renamed map[string]string
@@ -42,6 +43,9 @@ func subTechnique(base string, n int) string {
 
 // current is an id of any version in AttackVersion; false: no version has it.
 func (t *techniques) current(id string) (now string, known bool) {
+	if t.known == nil {
+		*t = *newTechniques()
+	}
 	if now, renamed := t.renamed[id]; renamed {
 		return now, true
 	}

@@ -23,13 +23,14 @@ type part struct {
 
 // scope is what a condition may refer to, and what is left of the bounds.
 type scope struct {
-	fields map[string]*field
+	fields map[string]*field // those that events have, and all if whole, see named
+	whole  bool
 	macros map[string]*macro
 	lists  map[string]*list
 
 	checks, values, planned, program int
 
-	techniques *techniques
+	techniques techniques
 
 	types   map[string]classes // by the names of evt.type
 	remarks []*mistake         // on what was compiled since they were told
@@ -59,7 +60,9 @@ func (s *scope) remarkTypes(at *term, names []string) {
 }
 
 func newScope() *scope {
-	return &scope{fields: fieldsByName(), types: typesByName(), techniques: newTechniques(), macros: map[string]*macro{}, lists: map[string]*list{}, doubted: map[spot]struct{}{}}
+	s := &scope{fields: map[string]*field{}, types: typesByName(), macros: map[string]*macro{}, lists: map[string]*list{}, doubted: map[spot]struct{}{}}
+	s.know(suppliedFields())
+	return s
 }
 
 // compile reads and compiles a condition.

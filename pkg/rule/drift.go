@@ -50,11 +50,21 @@ const (
 	accessDrift = "Operation outside the baseline (%evt.key process=%proc.exepath parent=%proc.pexepath command=%proc.cmdline verdict=%evt.verdict hook=%evt.hook workload=%workload.name spiffe_id=%workload.spiffe_id)"
 )
 
+// currentIn are the ids of techniques among tags, which are of AttackVersion: TestAttackOfTags.
+func currentIn(tags []string) (ids []string) {
+	for _, tag := range tags {
+		if isTechnique(tag) {
+			ids = append(ids, tag)
+		}
+	}
+	return ids
+}
+
 func builtInDrift(s *scope) (rules [event.DimSyscalls]*Rule) {
 	for d, drift := range drifts() {
 		r := &Rule{
 			Name: drift.name, Desc: drift.desc, Source: "syscall", Severity: drift.severity,
-			Tags: append([]string{baselineTag}, drift.tags...), Attack: s.techniques.ofTags(drift.name, drift.tags), Mode: event.AuditMode, Enabled: true, File: "built-in", Line: 1, Column: 1,
+			Tags: append([]string{baselineTag}, drift.tags...), Attack: currentIn(drift.tags), Mode: event.AuditMode, Enabled: true, File: "built-in", Line: 1, Column: 1,
 		}
 		output := accessDrift
 		if event.Dimension(d) == event.DimExec {

@@ -83,26 +83,34 @@ func (f *field) outside(values []string) string {
 	return ""
 }
 
-// fieldTable lists the language's fields.
-func fieldTable() []field {
+// suppliedFields are those that some event has.
+func suppliedFields() []field {
 	return slices.Concat(eventFields(), argumentFields(), processFields(), ancestorFields(), fileFields(), socketFields(), hostFields(),
-		dnsFields(), tcpFields(), workloadFields(), tlsFields(), pauseFields(), alertFields(), factFields(), []field{environmentField()}, missingFields())
+		dnsFields(), tcpFields(), workloadFields(), tlsFields(), pauseFields(), alertFields(), factFields(), []field{environmentField()})
 }
 
-// fieldsByName is the table by name. Its fields have values only in events of their classes: what an
-// Event holds for other kinds means nothing.
-func fieldsByName() map[string]*field {
-	table := fieldTable()
-	fields := make(map[string]*field, len(table))
+// fieldTable lists the language's fields.
+func fieldTable() []field { return append(suppliedFields(), missingFields()...) }
+
+// know adds fields by name. They have values only in events of their classes: what an Event holds for other
+// kinds means nothing.
+func (s *scope) know(table []field) {
 	for i := range table {
 		f := &table[i]
 		if f.classes != allClasses {
 			f.text, f.number, f.flag, f.addr = only(f.classes, f.text), only(f.classes, f.number), only(f.classes, f.flag), only(f.classes, f.addr)
 			f.list = only(f.classes, f.list)
 		}
-		fields[f.name] = f
+		s.fields[f.name] = f
 	}
-	return fields
+}
+
+// knowAll adds also those that no event has. Few rules name one, and there are more of them than of the others.
+func (s *scope) knowAll() {
+	if !s.whole {
+		s.whole = true
+		s.know(missingFields())
+	}
 }
 
 func only[T any](set classes, get func(*Env) (T, bool)) func(*Env) (T, bool) {

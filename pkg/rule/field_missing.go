@@ -180,6 +180,9 @@ func (s *scope) named(name string) (*field, bool) {
 	if f, ok := s.fields[name]; ok {
 		return f, true
 	}
+	if s.knowAll(); s.fields[name] != nil {
+		return s.fields[name], true
+	}
 	for at := strings.LastIndexByte(name, '.'); at > 0; at = strings.LastIndexByte(name[:at], '.') {
 		f, ok := s.fields[name[:at]]
 		if !ok || !f.dotted || at == len(name)-1 {

@@ -64,6 +64,7 @@ func TestFalcoFields(t *testing.T) {
 // is not supplied has none anywhere.
 func TestSupply(t *testing.T) {
 	s := newScope()
+	s.knowAll()
 	events := []*Env{shell(), access(event.Key{Op: event.OpRead, Path: "/etc/x"}), access(event.Key{Op: event.OpSetuid, Value: 1})}
 	denied := shell()
 	denied.Event.Kind = event.ExecCheck

@@ -37,6 +37,7 @@ func (s *scope) nearest(name string, known, alike iter.Seq[string]) string {
 
 // nearestField offers one that is not supplied only where few letters differ.
 func (s *scope) nearestField(name string) string {
+	s.knowAll()
 	return s.nearest(name, maps.Keys(s.fields), func(yield func(string) bool) {
 		for known, f := range s.fields {
 			if f.why == "" && !yield(known) {

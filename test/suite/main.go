@@ -1,5 +1,6 @@
 // Suite runs `go test` and ends with counts: what passed, what failed and what was skipped, with the
-// reasons. It must never hide output of a failed test.
+// reasons. Packages in which nothing can race are tested without the race detector. It must never hide output of
+// a failed test.
 //
 //	go run ./test/suite -race ./...
 package main
@@ -14,12 +15,42 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/plumbline-io/plumbline/test/counts"
 )
 
 func main() {
-	cmd := exec.Command("go", append([]string{"test", "-json"}, os.Args[1:]...)...)
+	cmds, single, err := runs(os.Args[1:], alone)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "suite:", err)
+		os.Exit(2)
+	}
+	if len(single) > 0 {
+		fmt.Println("without the race detector, since nothing in them starts a goroutine:", strings.Join(single, " "))
+	}
+	s := newSummary(os.Stdout)
+	code := s.run(cmds)
+	s.print()
+	if told := counts.Tell(s.counts()); told != nil {
+		fmt.Fprintln(os.Stderr, "suite:", told)
+		code = 2
+	}
+	os.Exit(code)
+}
+
+// run runs the commands at once and returns the exit code that says how that went.
+func (s *summary) run(cmds []*exec.Cmd) int {
+	codes := make([]int, len(cmds))
+	var wait sync.WaitGroup
+	for i, cmd := range cmds {
+		wait.Go(func() { codes[i] = s.runOne(cmd) })
+	}
+	wait.Wait()
+	return slices.Max(append(codes, 0))
+}
+
+func (s *summary) runOne(cmd *exec.Cmd) int {
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err == nil {
@@ -27,23 +58,18 @@ func main() {
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "suite: start go test:", err)
-		os.Exit(2)
+		return 2
 	}
-	s := newSummary(os.Stdout)
 	s.read(out)
 	err = cmd.Wait()
-	s.print()
-	if told := counts.Tell(s.counts()); told != nil {
-		fmt.Fprintln(os.Stderr, "suite:", told)
-		os.Exit(2)
-	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
-		os.Exit(1)
+		return 1
 	} else if err != nil {
 		fmt.Fprintln(os.Stderr, "suite: run go test:", err)
-		os.Exit(2)
+		return 2
 	}
+	return 0
 }
 
 // line is one event of `go test -json`, see `go doc test2json`.
@@ -55,7 +81,9 @@ type line struct {
 	Elapsed float64
 }
 
+// summary may be read into by many at once.
 type summary struct {
+	mu                      sync.Mutex
 	w                       io.Writer
 	output                  map[string][]string // of tests that have not ended
 	skips                   map[string]int      // by reason
@@ -71,13 +99,19 @@ func (s *summary) read(r io.Reader) {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, 16<<20)
 	for lines.Scan() {
-		var l line
-		if json.Unmarshal(lines.Bytes(), &l) != nil {
-			fmt.Fprintln(s.w, lines.Text()) // go's own complaint
-			continue
-		}
-		s.add(l)
+		s.readLine(lines.Bytes())
 	}
+}
+
+func (s *summary) readLine(text []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var l line
+	if json.Unmarshal(text, &l) != nil {
+		fmt.Fprintln(s.w, string(text)) // go's own complaint
+		return
+	}
+	s.add(l)
 }
 
 func (s *summary) add(l line) {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -88,7 +89,33 @@ func Build(t testing.TB, s Specimen) string {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skipf("needs a Go toolchain: %v", err)
 	}
-	dir := t.TempDir()
+	path := filepath.Join(t.TempDir(), s.Name())
+	if err := os.WriteFile(path, s.build(t), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// build returns the program. It is built at a place of its own in the user's cache, where the go command does not link
+// it again unless something has changed; one test at a time, and each has a file that is its own.
+func (s Specimen) build(t testing.TB) []byte {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(cache, "plumbline", "specimens", s.Name()+s.Linker)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.Create(filepath.Join(dir, "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatalf("lock %s: %v", dir, err)
+	}
 	main, err := source.ReadFile("specimen/main.go")
 	if err != nil {
 		t.Fatal(err)
@@ -101,7 +128,11 @@ func Build(t testing.TB, s Specimen) string {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", s.Name(), err, out)
 	}
-	return path
+	program, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return program
 }
 
 func (s Specimen) command(path string) *exec.Cmd {
@@ -120,7 +151,7 @@ func (s Specimen) command(path string) *exec.Cmd {
 	}
 	cmd := exec.Command("go", append(args, ".")...)
 	// The settings of the running test (go.work, -race) must not reach the build.
-	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo, "GOFLAGS=-mod=mod -buildvcs=false", "GOWORK=off", "GOARCH="+arch(s))
+	cmd.Env = append(os.Environ(), "CGO_ENABLED="+cgo, "GOFLAGS=-mod=mod -buildvcs=false -trimpath", "GOWORK=off", "GOARCH="+arch(s))
 	if s.Toolchain != "" {
 		cmd.Env = append(cmd.Env, "GOTOOLCHAIN="+s.Toolchain)
 	}
