@@ -16,6 +16,7 @@ enum fault {
 	FAULT_MAP_FULL = 18,		/* an entry could not be stored */
 	FAULT_IN_FLIGHT_FULL = 19,	/* a begin without room, its end is not reported */
 	FAULT_PREEMPTED = 20,		/* other tasks had all the room to work in */
+	FAULT_WORKLOAD_CHANGED = 21,	/* what is known of a cgroup was another's, or not whole, whenever it was read */
 	LOST_SLOTS = 32,
 };
 

@@ -219,20 +219,26 @@ static __always_inline int ask_path(struct subject *s, __u8 hook, enum operation
 	return ask_guarded(s, hook, &o, false);
 }
 
-/* The same for one who may be out of scope, or not held in this; 0 or -EPERM. */
+/* The same for one who may not be held in this; 0 or -EPERM. */
+static __always_inline int check_object_of(struct subject *s, __u8 hook, const struct object *o)
+{
+	bool guarded = is_kept_out(s) && is_pin(o->dentry);
+	int verdict;
+
+	if (!guarded && !is_asked(s, o->op))
+		return 0;	/* allow: not ours to hold */
+	verdict = ask_guarded(s, hook, o, guarded);
+	return guarded ? -EPERM : result(verdict, s);
+}
+
+/* The same for one who may be out of scope. */
 static __always_inline int check_object(__u8 hook, const struct object *o)
 {
 	struct subject subject;
-	bool guarded;
-	int verdict;
 
 	if (!current_subject(&subject))
 		return 0;	/* allow: out of scope, or the agent itself */
-	guarded = is_kept_out(&subject) && is_pin(o->dentry);
-	if (!guarded && !is_asked(&subject, o->op))
-		return 0;	/* allow: not ours to hold */
-	verdict = ask_guarded(&subject, hook, o, guarded);
-	return guarded ? -EPERM : result(verdict, &subject);
+	return check_object_of(&subject, hook, o);
 }
 
 static __always_inline int check_detail(__u8 hook, enum operation op, struct dentry *dentry, struct vfsmount *mnt,
@@ -522,10 +528,11 @@ static __always_inline int on_path_link(__u8 hook, struct dentry *old, const str
 static __always_inline __u32 uses_of(struct dentry *dentry)
 {
 	struct inode *inode = BPF_CORE_READ(dentry, d_inode);
+	__u32 uses = 0;
 
-	if (!inode)
-		return 0;
-	return (BPF_CORE_READ(inode, i_mode) & S_IFMT) == S_IFDIR ? USES_OF_DIRECTORY : USES_OF_FILE;
+	if (inode)
+		uses = (BPF_CORE_READ(inode, i_mode) & S_IFMT) == S_IFDIR ? USES_OF_DIRECTORY : USES_OF_FILE;
+	return forgotten(uses);
 }
 
 /* A rename does not cross mounts either. What is there is overwritten, or gets the other's name. */
@@ -534,12 +541,15 @@ static __always_inline int on_path_rename(__u8 hook, const struct path *dir, str
 {
 	struct object from = { .op = OP_RENAME, .dentry = old, .mnt = BPF_CORE_READ(dir, mnt), .to = new, .uses = uses_of(old) };
 	struct object to = { .op = OP_RENAME, .dentry = new, .mnt = from.mnt, .is_new = true, .to = old };
+	struct subject subject;
 
+	if (!current_subject(&subject))
+		return 0;	/* allow: as in check_object */
 	to.is_replaced = !(flags & RENAME_EXCHANGE);
 	to.uses = uses_of(new);
 	if (to.is_replaced)
 		to.uses &= USE(OP_WRITE);
-	return check_object(hook, &from) ?: check_object(hook, &to);
+	return check_object_of(&subject, hook, &from) ?: check_object_of(&subject, hook, &to);
 }
 
 ENFORCE(path_mknod, ARGS(dir, dentry, mode), const struct path *dir, struct dentry *dentry, unsigned short mode)

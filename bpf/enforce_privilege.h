@@ -17,10 +17,9 @@ __noinline int check_use(__u32 hook, __u32 op, __u32 value)
 static __always_inline __u32 stranger(struct task_struct *task)
 {
 	__u64 theirs = task_cgroup_id(task), ours = current_cgroup_id();
-	struct workload *them = bpf_map_lookup_elem(&workloads, &theirs);
-	struct workload *us = bpf_map_lookup_elem(&workloads, &ours);
+	struct workload them, us;
 
-	return them && us && them->id == us->id ? 0 : PTRACE_KEY_OTHER;
+	return read_workload(&them, &theirs) && read_workload(&us, &ours) && them.id == us.id ? 0 : PTRACE_KEY_OTHER;
 }
 
 /* Denies, and tells as an operation outside of the baseline. */

@@ -589,3 +589,6 @@ struct linux_binprm {
 };
 
 #pragma clang attribute pop
+
+/* Before a loop that calls: the kernel looks for the deepest stack behind each call that stands in a program. */
+#define ROLLED _Pragma("clang loop unroll(disable)")

@@ -347,9 +347,6 @@ static __always_inline struct tally *tally_of(__u32 workload)
 	return bpf_map_lookup_elem(&tallies, &workload);
 }
 
-/* Before a loop that calls: the kernel looks for the deepest stack behind each call that stands in a program. */
-#define ROLLED _Pragma("clang loop unroll(disable)")
-
 /* Always 0, which the verifier does not know. */
 volatile __u64 nothing;
 

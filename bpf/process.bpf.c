@@ -156,9 +156,9 @@ int BPF_PROG(process_exec, struct task_struct *task, int old_pid, struct linux_b
 static __always_inline bool is_from_outside(struct task_struct *task, struct subject *subject)
 {
 	__u64 cgroup = task_cgroup_id(BPF_CORE_READ(task, real_parent));
-	struct workload *parent = bpf_map_lookup_elem(&workloads, &cgroup);
+	struct workload parent;
 
-	return !parent || parent->id != subject->workload.id;
+	return !read_workload(&parent, &cgroup) || parent.id != subject->workload.id;
 }
 
 SEC("tp_btf/sched_process_exit")
@@ -265,36 +265,57 @@ static __always_inline bool names_container(const char *path)
 
 struct cgroup_path {
 	char bytes[PATH_BYTES];	/* NUL padded */
-};
+} __attribute__((aligned(8)));
 
 /*
  * What a cgroup that is made at this path will be: a unit that is started again keeps its path, and must
- * not run in its parent's workload until the agent has read of it. Written by the agent.
+ * not run in its parent's workload until the agent has read of it. The value is sealed for sum_of() the path. Written by
+ * the agent.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 4096);
 	__type(key, struct cgroup_path);
-	__type(value, struct workload);
+	__type(value, struct sealed_workload);
 } expected SEC(".maps");
+
+static __always_inline __u64 sum_of(const struct cgroup_path *path)
+{
+	const __u64 *words = (const __u64 *)path->bytes;
+	__u64 sum = 0;
+
+	for (__u32 i = 0; i < PATH_BYTES / sizeof(*words); i++)
+		sum = sum * SEAL + words[i];
+	return sum;
+}
+
+/* What was said of a cgroup at this path; false: nothing, or it was another's each time. */
+static __always_inline bool read_expected(struct workload *w, const char *path)
+{
+	struct cgroup_path key = {};
+	struct sealed_workload *known;
+
+	bpf_probe_read_kernel_str(key.bytes, sizeof(key.bytes), path);
+	ROLLED for (__u32 i = 0; i < LOOKS; i++) {
+		known = bpf_map_lookup_elem(&expected, &key);
+		if (!known)
+			return false;
+		if (unseal(w, known, sum_of(&key)))
+			return true;
+	}
+	count_lost(FAULT_WORKLOAD_CHANGED);
+	return false;
+}
 
 /* The workload that a new cgroup belongs to; false: to none. */
 static __always_inline bool find_workload(struct cgroup *cgroup, const char *path, struct workload *w)
 {
 	__u64 parent = BPF_CORE_READ(cgroup, self.parent, cgroup, kn, id);
-	struct cgroup_path key = {};
-	struct workload *known;
 
-	bpf_probe_read_kernel_str(key.bytes, sizeof(key.bytes), path);
-	known = bpf_map_lookup_elem(&expected, &key);
-	if (known) {
-		*w = *known;
+	if (read_expected(w, path))
 		return true;
-	}
-	known = bpf_map_lookup_elem(&workloads, &parent);
-	if (!known)
+	if (!read_workload(w, &parent) && !w->flags)
 		return false;
-	*w = *known;
 	w->flags |= WORKLOAD_INHERITED;
 	if (container_flags && names_container(path))
 		w->flags |= container_flags;
@@ -306,17 +327,18 @@ SEC("tp_btf/cgroup_mkdir")
 int BPF_PROG(process_cgroup_mkdir, struct cgroup *cgroup, const char *path)
 {
 	__u64 id = BPF_CORE_READ(cgroup, kn, id);
-	struct workload child = {};
+	struct sealed_workload child = {};
 	bool known;
 
 	if ((__u32)BPF_CORE_READ(cgroup, root, hierarchy_id) != hierarchy_id)
 		return 0;
-	known = find_workload(cgroup, path, &child);
+	known = find_workload(cgroup, path, &child.workload);
 	if (!known && scoped)
 		return 0;
+	seal(&child, id);
 	if (known && bpf_map_update_elem(&workloads, &id, &child, BPF_ANY))
 		count_lost(FAULT_MAP_FULL);
-	report_cgroup(id, path, known ? &child : NULL, false);
+	report_cgroup(id, path, known ? &child.workload : NULL, false);
 	return 0;
 }
 
@@ -324,17 +346,15 @@ SEC("tp_btf/cgroup_rmdir")
 int BPF_PROG(process_cgroup_rmdir, struct cgroup *cgroup, const char *path)
 {
 	__u64 id = BPF_CORE_READ(cgroup, kn, id);
-	struct workload *known, gone = {};
+	struct workload gone;
+	bool known;
 
 	if ((__u32)BPF_CORE_READ(cgroup, root, hierarchy_id) != hierarchy_id)
 		return 0;
-	known = bpf_map_lookup_elem(&workloads, &id);
+	read_workload(&gone, &id);
+	known = !bpf_map_delete_elem(&workloads, &id);
 	if (!known && scoped)
 		return 0;
-	if (known) {
-		gone = *known;
-		bpf_map_delete_elem(&workloads, &id);
-	}
 	report_cgroup(id, path, known ? &gone : NULL, true);
 	return 0;
 }

@@ -72,9 +72,9 @@ static __always_inline struct task_struct *host_init(struct task_struct *task)
 static __always_inline bool is_in_container(struct task_struct *task)
 {
 	__u64 cgroup = task_cgroup_id(task);
-	struct workload *w = bpf_map_lookup_elem(&workloads, &cgroup);
+	struct workload w;
 
-	return w && w->flags & WORKLOAD_CONTAINER;
+	return read_workload(&w, &cgroup) && w.flags & WORKLOAD_CONTAINER;
 }
 
 /*
@@ -84,13 +84,12 @@ static __always_inline bool is_in_container(struct task_struct *task)
 static __always_inline bool is_outside(struct task_struct *task)
 {
 	__u64 cgroup = task_cgroup_id(task);
-	struct workload *w = bpf_map_lookup_elem(&workloads, &cgroup);
+	struct workload w;
 
-	if (!w)
-		return true;
-	if (w->flags & WORKLOAD_CONTAINER)
+	read_workload(&w, &cgroup);
+	if (w.flags & WORKLOAD_CONTAINER)
 		return false;
-	return !(w->flags & WORKLOAD_INHERITED) || mounts_of(task) == mounts_of(host_init(task));
+	return !(w.flags & WORKLOAD_INHERITED) || mounts_of(task) == mounts_of(host_init(task));
 }
 
 /* Whether two tasks have the same open file as their program: each execution opens it anew, a fork does not. */
@@ -121,12 +120,11 @@ static __always_inline bool comes_from_runtime(struct task_struct *task, bool mo
 static __always_inline void on_attach_task(struct cgroup *to, struct task_struct *task, bool moved)
 {
 	__u64 id = BPF_CORE_READ(to, kn, id);
-	struct workload *w;
+	struct workload w;
 
 	if ((__u32)BPF_CORE_READ(to, root, hierarchy_id) != hierarchy_id)
 		return;
-	w = bpf_map_lookup_elem(&workloads, &id);
-	if (w && w->flags & MAY_BE_CONTAINER && comes_from_runtime(task, moved))
+	if (read_workload(&w, &id) && w.flags & MAY_BE_CONTAINER && comes_from_runtime(task, moved))
 		mark_runtime(task);
 }
 
@@ -151,14 +149,13 @@ SEC("tp_btf/sched_process_fork")
 int BPF_PROG(runtime_fork, struct task_struct *parent, struct task_struct *child)
 {
 	bool elsewhere = parent->cgroups != child->cgroups;
-	struct workload *w;
+	struct workload w;
 	__u64 id;
 
 	if (child->pid != child->tgid)
 		return 0;	/* a thread */
 	id = elsewhere ? task_cgroup_id(child) : current_cgroup_id();
-	w = bpf_map_lookup_elem(&workloads, &id);
-	if (w && w->flags & MAY_BE_CONTAINER && (is_marked() || (elsewhere && is_outside(parent))))
+	if (read_workload(&w, &id) && w.flags & MAY_BE_CONTAINER && (is_marked() || (elsewhere && is_outside(parent))))
 		mark_runtime(child);
 	return 0;
 }

@@ -18,6 +18,8 @@ const volatile bool scoped = true;
 const volatile __u32 agent_tgid;
 const volatile __u64 agent_start;	/* start_ticks */
 
+#define WORKLOAD_WORDS 3
+
 struct workload {
 	__u32 id;		/* given by the agent, > 0 */
 	enum mode mode;
@@ -25,7 +27,46 @@ struct workload {
 	__u32 flags;		/* WORKLOAD_* */
 	__u32 held;		/* 1 << enum dimension: what the mode is about */
 	__u32 softened;		/* the same, and ADDED_*: enforced as audit, because something is not known */
+} __attribute__((aligned(8)));
+
+/*
+ * The kernel writes the next value of a map into an element that it has just taken out, whoever still reads there: what is
+ * copied from it may be another's by then, or partly so. The seal is of the whole and of whom it is about.
+ */
+struct sealed_workload {
+	struct workload workload;
+	__u64 seal;
 };
+
+_Static_assert(sizeof(struct workload) == WORKLOAD_WORDS * sizeof(__u64), "all of it is sealed");
+
+#define SEAL 0xd1342543de82ef95ULL	/* odd; pkg/sensor has it too */
+
+static __always_inline __u64 seal_of(const __u64 *words, __u64 whose)
+{
+	return whose + words[0] * SEAL + words[1] * SEAL * SEAL + words[2] * SEAL * SEAL * SEAL;
+}
+
+static __always_inline void seal(struct sealed_workload *sealed, __u64 whose)
+{
+	__u64 words[WORKLOAD_WORDS];
+
+	__builtin_memcpy(words, &sealed->workload, sizeof(words));
+	sealed->seal = seal_of(words, whose);
+}
+
+/* false: it is not whose it should be, or changed meanwhile. */
+static __always_inline bool unseal(struct workload *w, const struct sealed_workload *sealed, __u64 whose)
+{
+	__u64 words[WORKLOAD_WORDS];
+
+	__builtin_memcpy(words, &sealed->workload, sizeof(words));
+	barrier_var(words[0]);	/* what is compared is what was copied: each word is read once */
+	barrier_var(words[1]);
+	barrier_var(words[2]);
+	__builtin_memcpy(w, words, sizeof(words));
+	return seal_of(words, whose) == sealed->seal;
+}
 
 /* Inherited from the parent cgroup in the kernel: user space has not seen it yet. */
 #define WORKLOAD_INHERITED 1
@@ -34,12 +75,12 @@ struct workload {
 /* Rules that deny do so here. */
 #define WORKLOAD_PROTECTED 4
 
-/* Key: cgroup id. Written by the agent and by process_cgroup_mkdir (inheritance). */
+/* Key: cgroup id, for which the value is sealed. Written by the agent and by process_cgroup_mkdir (inheritance). */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
 	__type(key, __u64);
-	__type(value, struct workload);
+	__type(value, struct sealed_workload);
 } workloads SEC(".maps");
 
 /* USER_HZ is 100 on every architecture we build for. */
@@ -75,26 +116,42 @@ static __always_inline __u64 current_cgroup_id(void)
 	return task_cgroup_id((struct task_struct *)bpf_get_current_task());
 }
 
+#define LOOKS 2	/* at an element, before nobody knows what it holds */
+
+/*
+ * What is known of a cgroup. false: nothing. Where it was another's each time, that is counted, and nobody is denied
+ * something for what others may not do; the cgroup is told from one that is not in the map by WORKLOAD_INHERITED.
+ */
+static __always_inline bool read_workload(struct workload *w, const __u64 *cgroup_id)
+{
+	struct sealed_workload *known;
+
+	ROLLED for (__u32 i = 0; i < LOOKS; i++) {
+		known = bpf_map_lookup_elem(&workloads, cgroup_id);
+		if (!known) {
+			*w = (struct workload){};
+			return false;
+		}
+		if (unseal(w, known, *cgroup_id))
+			return true;
+	}
+	count_lost(FAULT_WORKLOAD_CHANGED);
+	*w = (struct workload){ .flags = WORKLOAD_INHERITED };
+	return false;
+}
+
 struct subject {
 	__u64 cgroup_id;
-	struct workload workload;	/* copy: zero if unknown */
+	struct workload workload;	/* copy: of read_workload() */
 	__u64 unproven;		/* 1: nothing can be found out about what it does, and that may be denied */
 };
 
 /* true if a task of this cgroup is in scope; *s says who it is. */
 static __always_inline bool find_subject_at(struct subject *s, __u64 cgroup_id)
 {
-	struct workload *w;
-
 	s->cgroup_id = cgroup_id;
 	s->unproven = 0;
-	w = bpf_map_lookup_elem(&workloads, &s->cgroup_id);
-	if (w) {
-		s->workload = *w;
-		return true;
-	}
-	s->workload = (struct workload){};
-	return !scoped;
+	return read_workload(&s->workload, &s->cgroup_id) || !scoped;
 }
 
 /* The same of the current task. */

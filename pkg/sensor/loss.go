@@ -14,6 +14,7 @@ func faults() map[uint32]string {
 		18: "map_full",
 		19: "in_flight_full",
 		20: "preempted",
+		21: "workload_changed",
 	}
 }
 

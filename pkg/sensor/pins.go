@@ -17,7 +17,7 @@ import (
 
 // wireVersion changes with the form of records and of the shared maps. What an agent of another version
 // has left is taken away and not read.
-const wireVersion = 7
+const wireVersion = 8
 
 // Pins keep hooks and maps in the kernel while no agent runs: files of a BPF file system in a directory
 // that one agent owns at a time. Each agent pins what is its own beside what an earlier one has left, and

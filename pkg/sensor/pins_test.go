@@ -44,7 +44,7 @@ func TestPinsAreHandedOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	left, err := next.Left()
-	if err != nil || len(left) != 1 || left[0].Name() != "v7_1000000000" {
+	if err != nil || len(left) != 1 || left[0].Name() != "v8_1000000000" {
 		t.Fatalf("left by the first: %+v, %v", left, err)
 	}
 	maps, err := left[0].Maps()
@@ -64,7 +64,7 @@ func TestPinsAreHandedOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	removed, err := sensor.Unload(dir)
-	want := []string{"v7_2000000000/map_events", "v7_2000000000/map_events_lost", "v7_2000000000/map_workloads"}
+	want := []string{"v8_2000000000/map_events", "v8_2000000000/map_events_lost", "v8_2000000000/map_workloads"}
 	if err != nil || !slices.Equal(removed, want) {
 		t.Errorf("unloaded %v, %v, want %v", removed, err, want)
 	}

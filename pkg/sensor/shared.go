@@ -93,8 +93,8 @@ func NewShared(cfg Config) (*Shared, error) {
 	}{
 		{&s.Events, ebpf.MapSpec{Name: "events", Type: ebpf.RingBuf, MaxEntries: uint32(s.RingBytes)}},
 		{&s.Lost, ebpf.MapSpec{Name: "events_lost", Type: ebpf.PerCPUArray, KeySize: 4, ValueSize: 8, MaxEntries: lostSlots}},
-		{&s.Workloads, ebpf.MapSpec{Name: "workloads", Type: ebpf.Hash, KeySize: 8, ValueSize: uint32(unsafe.Sizeof(WorkloadState{})), MaxEntries: maxWorkloads}},
-		{&s.Expected, ebpf.MapSpec{Name: "expected", Type: ebpf.LRUHash, KeySize: cgroupPathBytes, ValueSize: uint32(unsafe.Sizeof(WorkloadState{})), MaxEntries: maxExpected}},
+		{&s.Workloads, ebpf.MapSpec{Name: "workloads", Type: ebpf.Hash, KeySize: 8, ValueSize: uint32(unsafe.Sizeof(sealedState{})), MaxEntries: maxWorkloads}},
+		{&s.Expected, ebpf.MapSpec{Name: "expected", Type: ebpf.LRUHash, KeySize: cgroupPathBytes, ValueSize: uint32(unsafe.Sizeof(sealedState{})), MaxEntries: maxExpected}},
 	}
 	for _, m := range specs {
 		made, err := ebpf.NewMap(&m.spec)

@@ -1,6 +1,7 @@
 package sensor
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 
@@ -29,9 +30,27 @@ const (
 	Protected = 4 // rules that deny do so here
 )
 
+// sealedState is struct sealed_workload, which says why there is a seal.
+type sealedState struct {
+	WorkloadState
+	Seal uint64
+}
+
+// sealing is SEAL of bpf/workload.h.
+const sealing uint64 = 0xd1342543de82ef95
+
+// sealed is the state as the kernel's maps hold it for a cgroup, by its id or by the sum of its path.
+func (s WorkloadState) sealed(whose uint64) sealedState {
+	seal := uint64(0)
+	for _, word := range [][2]uint32{{s.Held, s.Softened}, {s.Generation, s.Flags}, {s.ID, s.Mode}} {
+		seal = (seal + uint64(word[1])<<32 + uint64(word[0])) * sealing
+	}
+	return sealedState{s, seal + whose}
+}
+
 // SetWorkload puts a cgroup in scope.
 func (s *Shared) SetWorkload(cgroupID uint64, state WorkloadState) error {
-	if err := s.Workloads.Put(cgroupID, state); err != nil {
+	if err := s.Workloads.Put(cgroupID, state.sealed(cgroupID)); err != nil {
 		return fmt.Errorf("write workload of cgroup %d: %w", cgroupID, err)
 	}
 	return nil
@@ -44,12 +63,12 @@ const scanned = 1024
 // and user space has not read of yet: these stay marked. It needs Linux 5.6.
 func (s *Shared) RenewWorkloads(states map[uint32]WorkloadState) error {
 	renewed := map[uint64]WorkloadState{}
-	cgroups, old := make([]uint64, scanned), make([]WorkloadState, scanned)
+	cgroups, old := make([]uint64, scanned), make([]sealedState, scanned)
 	for cursor := new(ebpf.MapBatchCursor); ; {
 		n, err := s.Workloads.BatchLookup(cursor, cgroups, old, nil)
 		for i := range n {
 			state, ok := states[old[i].ID]
-			if state.Flags |= old[i].Flags & (Inherited | Container); ok && state != old[i] {
+			if state.Flags |= old[i].Flags & (Inherited | Container); ok && state != old[i].WorkloadState {
 				renewed[cgroups[i]] = state
 			}
 		}
@@ -62,7 +81,7 @@ func (s *Shared) RenewWorkloads(states map[uint32]WorkloadState) error {
 	}
 	for cgroup, state := range renewed {
 		// One that was removed meanwhile must not come back.
-		if err := s.Workloads.Update(cgroup, state, ebpf.UpdateExist); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		if err := s.Workloads.Update(cgroup, state.sealed(cgroup), ebpf.UpdateExist); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("write workload of cgroup %d: %w", cgroup, err)
 		}
 	}
@@ -72,6 +91,14 @@ func (s *Shared) RenewWorkloads(states map[uint32]WorkloadState) error {
 // cgroupPathBytes is the size of struct cgroup_path of bpf/process.bpf.c.
 const cgroupPathBytes = 256
 
+// pathSum is sum_of of bpf/process.bpf.c.
+func pathSum(path [cgroupPathBytes]byte) (sum uint64) {
+	for at := 0; at < len(path); at += 8 {
+		sum = sum*sealing + binary.LittleEndian.Uint64(path[at:])
+	}
+	return sum
+}
+
 // ExpectWorkload says what a cgroup will be that is made at this path of the hierarchy, from its first
 // process on. The least recently used are forgotten when there are too many; such a cgroup, and one whose
 // path is too long, begins in its parent's workload.
@@ -80,7 +107,7 @@ func (s *Shared) ExpectWorkload(path string, state WorkloadState) error {
 	if copy(key[:cgroupPathBytes-1], path) < len(path) {
 		return nil
 	}
-	if err := s.Expected.Put(key, state); err != nil {
+	if err := s.Expected.Put(key, state.sealed(pathSum(key))); err != nil {
 		return fmt.Errorf("write workload of cgroup %s: %w", path, err)
 	}
 	return nil
@@ -88,11 +115,11 @@ func (s *Shared) ExpectWorkload(path string, state WorkloadState) error {
 
 // Workload reads a cgroup's state; false if it is not in scope.
 func (s *Shared) Workload(cgroupID uint64) (WorkloadState, bool) {
-	var state WorkloadState
-	if err := s.Workloads.Lookup(cgroupID, &state); err != nil {
+	var found sealedState
+	if err := s.Workloads.Lookup(cgroupID, &found); err != nil || found != found.sealed(cgroupID) {
 		return WorkloadState{}, false
 	}
-	return state, true
+	return found.WorkloadState, true
 }
 
 // RemoveWorkload takes a cgroup out of scope. One that is not there is no error.

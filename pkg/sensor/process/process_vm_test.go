@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/sensor"
 	"github.com/plumbline-io/plumbline/pkg/sensor/process"
@@ -243,6 +245,60 @@ func TestExpectedCgroupIsNotInherited(t *testing.T) {
 	}
 	if _, again := remake(3); again != want {
 		t.Errorf("again: %+v, want %+v", again, want)
+	}
+}
+
+// The kernel may give what is known of a cgroup to another one while a program reads it. A cgroup that is made then belongs to no
+// workload until user space has read of it, and one that is expected is its parent's.
+func TestChildOfAChangedElement(t *testing.T) {
+	scope, got := open(t)
+	child, foreign := filepath.Join(scope.Dir, "child"), sensor.State(scope.Workload+1000, event.Enforce, 7, event.AllDimensions)
+	take := func(m *ebpf.Map, from any) []byte {
+		t.Helper()
+		raw, err := m.LookupBytes(from)
+		if err != nil || raw == nil {
+			t.Fatalf("read element: %v", err)
+		}
+		return raw
+	}
+	remake := func(n int) (event.Event, sensor.WorkloadState) {
+		t.Helper()
+		if err := os.Mkdir(child, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		made := got.Wait(t, event.Cgroup, n)[n-1]
+		state, known := scope.Shared.Workload(made.Cgroup.ID)
+		if !known {
+			t.Errorf("the child is out of scope")
+		}
+		if err := os.Remove(child); err != nil {
+			t.Fatal(err)
+		}
+		return made, state
+	}
+	made, _ := remake(1)
+	if err := errors.Join(scope.Shared.ExpectWorkload("/elsewhere", foreign), scope.Shared.ExpectWorkload(made.Cgroup.Path, foreign)); err != nil {
+		t.Fatal(err)
+	}
+	path := func(s string) (key [256]byte) { copy(key[:], s); return key }
+	if err := scope.Shared.Expected.Put(path(made.Cgroup.Path), take(scope.Shared.Expected, path("/elsewhere"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, state := remake(3); state.ID != scope.Workload || state.Flags != sensor.Inherited {
+		t.Errorf("expected was another: %+v", state)
+	}
+
+	if err := scope.Shared.SetWorkload(scope.ID+1<<40, foreign); err != nil {
+		t.Fatal(err)
+	}
+	if err := scope.Shared.Workloads.Put(scope.ID, take(scope.Shared.Workloads, scope.ID+1<<40)); err != nil {
+		t.Fatal(err)
+	}
+	if made, state := remake(5); made.Workload != 0 || state != (sensor.WorkloadState{Flags: sensor.Inherited}) {
+		t.Errorf("the parent was another: reported of workload %d, %+v", made.Workload, state)
+	}
+	if lost := scope.Lost(t)["workload_changed"]; lost == 0 {
+		t.Error("nothing was counted")
 	}
 }
 
