@@ -254,17 +254,17 @@ func (l Left) hooks() (programs []ebpf.ProgramID) {
 	return programs
 }
 
-// maxEnd is how long hooks may take to end after their files were removed: a grace period, and more on a busy
-// machine.
+// maxEnd is how long a hook may take to end after the files were removed and the one before it has ended: a grace period, and
+// more on a busy machine. The kernel ends one after the other, and may need a tenth of a second for each.
 const maxEnd = 10 * time.Second
 
 // waitForEnd waits until the kernel has taken the hooks out, which it does some time after their files are gone:
 // the last thing that goes is the program.
 func waitForEnd(programs []ebpf.ProgramID) error {
-	tick, late := time.NewTicker(time.Millisecond), time.After(maxEnd)
+	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	for _, id := range programs {
-		for {
+		for late := time.After(maxEnd); ; {
 			program, err := ebpf.NewProgramFromID(id)
 			if err != nil {
 				break // it is gone
