@@ -71,7 +71,7 @@ struct frame_key {
 /* Key: call. Value: its connection. Written by the begin probes, removed at RET and by the agent. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);	/* at one time */
+	__uint(max_entries, 4096);	/* at one time */
 	__type(key, struct frame_key);
 	__type(value, __u64);
 } frames_active SEC(".maps");
@@ -93,7 +93,7 @@ struct conn_state {
 /* Key: connection. Value: its handshake. Written and removed together with frames_active. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);	/* at one time */
+	__uint(max_entries, 4096);	/* at one time */
 	__type(key, struct conn_key);
 	__type(value, struct conn_state);
 } handshakes_active SEC(".maps");

@@ -122,7 +122,6 @@ workload to it inside the kernel. Rules in Falco's form raise alerts, and deny w
 Exit codes: 0 fine; 1 failed, or something is missing; 2 wrong usage or configuration, nothing was tried.`,
 		Version: version,
 	}
-	root.SetVersionTemplate("plumbline-agent {{.Version}}\n")
 	root.AddCommand(newRun(), newCheck(), newStatus(), newEvents(), newBaseline(), newExplain(), newMode(), newPause(), newResume(), newRelease(), newUnload(), newRules(), newVersion())
 	cli.Strict(root)
 	return root

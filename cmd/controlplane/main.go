@@ -69,7 +69,6 @@ plane stores these alerts; the other commands ask it, but for rules, which works
 Exit codes: 0 ok; 1 failed; 2 usage or bad configuration; 4 control plane unreachable.`,
 		Version: version,
 	}
-	root.SetVersionTemplate("plumbline {{.Version}}\n")
 	root.AddCommand(newServe(), newAlerts(), newAgents(), newRules(), newVersion())
 	cli.Strict(root)
 	return root

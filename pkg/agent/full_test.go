@@ -63,7 +63,7 @@ func TestFullBaselineIsTold(t *testing.T) {
 	check("executables", "shop.service[exec]")
 	r.Learn(1, cutFile, time.Now())
 	check("files", "shop.service[file]")
-	if w := r.List()[0]; !slices.Equal(w.Full, []string{"exec", "file"}) {
+	if w := r.List()[0]; !slices.Equal(w.Full, []string{"exec", "file"}) || w.Softened != nil {
 		t.Errorf("status: %+v", w)
 	}
 	must(r.Save())

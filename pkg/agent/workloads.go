@@ -56,10 +56,13 @@ func (r *registry) List() []WorkloadStatus {
 		w := WorkloadStatus{
 			Name: m.subject.Name, Kind: m.subject.Kind, SPIFFEID: m.subject.SPIFFEID,
 			Mode: m.subject.Mode.String(), Cgroups: len(m.cgroups), Executables: m.profile.Count(event.DimExec),
-			Entries: m.profile.Len(), Held: names(m.profile.Held() & r.reach(m.subject.Mode) & event.AllDimensions), Softened: names(m.softened()),
+			Entries: m.profile.Len(), Held: names(m.profile.Held() & r.reach(m.subject.Mode) & event.AllDimensions),
 			Blind: names(m.profile.Held() &^ r.reach(m.subject.Mode)), Recorded: names(m.profile.Held() & r.covered() &^ event.AllDimensions), Budget: m.budget.left(r.Now(), r.Budget),
 			Runs: m.profile.Runs(), Protected: r.isProtected(m), Unfit: names(m.unfit), Full: names(m.profile.Full()), Lacking: m.profile.Lacks().Names(),
 			Readiness: m.readinessText(r.Now()),
+		}
+		if m.subject.Mode == event.Enforce {
+			w.Softened = names(m.softened())
 		}
 		if m.isCommon() {
 			w.Baseline, w.Containers = m.name, m.running()
