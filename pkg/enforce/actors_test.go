@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/sensor/sensortest"
 )
 
@@ -137,23 +138,16 @@ func (w *trial) toldBy(t *testing.T, before int) uint32 {
 	t.Helper()
 	var by uint32
 	sensortest.Until(t, "the denial is told", func() bool {
-		n := 0
-		for _, ev := range w.events.All() {
-			if ev.RuleID != 0 {
-				n, by = n+1, ev.RuleID
-			}
+		all := w.events.Where(byRule)
+		if len(all) > 0 {
+			by = all[len(all)-1].RuleID
 		}
-		return n > before
+		return len(all) > before
 	})
 	return by
 }
 
 // denials counts those that were told.
-func (w *trial) denials() (n int) {
-	for _, ev := range w.events.All() {
-		if ev.RuleID != 0 {
-			n++
-		}
-	}
-	return n
-}
+func (w *trial) denials() int { return w.events.Count(byRule) }
+
+func byRule(ev *event.Event) bool { return ev.RuleID != 0 }

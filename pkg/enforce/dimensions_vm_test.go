@@ -175,16 +175,14 @@ func (w *trial) copyOf(t *testing.T, generation uint32) uint32 {
 }
 
 func (w *trial) about(k event.Key) []event.Event {
-	var about []event.Event
-	for _, ev := range w.events.Of(event.Access) {
-		if ev.Access.Key == k {
-			about = append(about, ev)
-		}
-	}
-	return about
+	return w.events.Where(isAbout(k))
 }
 
-func (w *trial) told(k event.Key) int { return len(w.about(k)) }
+func isAbout(k event.Key) func(*event.Event) bool {
+	return func(ev *event.Event) bool { return ev.Kind == event.Access && ev.Access.Key == k }
+}
+
+func (w *trial) told(k event.Key) int { return w.events.Count(isAbout(k)) }
 
 func (w *trial) last(k event.Key) event.Event {
 	all := w.about(k)

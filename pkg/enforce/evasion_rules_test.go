@@ -105,7 +105,7 @@ func (w *trial) underRules(t *testing.T, deed, dir string) (int, *event.Event) {
 		return code, nil
 	}
 	w.toldBy(t, told)
-	all := slices.DeleteFunc(w.events.All(), func(ev event.Event) bool { return ev.RuleID == 0 })
+	all := w.events.Where(byRule)
 	return code, &all[len(all)-1]
 }
 

@@ -128,7 +128,7 @@ func (c *contest) attempt(t *testing.T, name, arg string, mode event.Mode, verdi
 	if err := c.enforcer.Replace(c.scope.Workload, c.generation, keys); err != nil {
 		t.Fatal(err)
 	}
-	begin := len(c.events.All())
+	begin := c.events.Len()
 	run := c.does.run
 	if e.alone {
 		run = c.does.runAlone
@@ -139,7 +139,7 @@ func (c *contest) attempt(t *testing.T, name, arg string, mode event.Mode, verdi
 	c.scope.Set(t, event.Off, c.generation)
 	sensortest.Until(t, mode.String()+": the marker", func() bool {
 		told = nil
-		for _, ev := range c.events.All()[begin:] {
+		for _, ev := range c.events.From(begin) {
 			k := keyOf(ev)
 			if k == c.markerKey(arg) {
 				return true

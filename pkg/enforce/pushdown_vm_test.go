@@ -208,7 +208,7 @@ func (w *trial) load(t *testing.T, inKernel, asked *rule.Ruleset, dir string) to
 	if _, err := w.enforcer.LoadRules(inKernel); err != nil {
 		t.Fatal(err)
 	}
-	before, last := len(w.events.All()), event.Key{Op: event.OpRead, Path: keyFile(dir, keyOpens-1)}
+	before, last := w.events.Len(), event.Key{Op: event.OpRead, Path: keyFile(dir, keyOpens-1)}
 	seen := w.told(last)
 	if code := w.does.run(t, loadName, dir); code != 0 {
 		t.Fatalf("the load: error number %d", code)

@@ -304,21 +304,50 @@ func Clone(ev *event.Event) event.Event {
 }
 
 // All returns the events so far.
-func (e *Events) All() []event.Event {
+func (e *Events) All() []event.Event { return e.From(0) }
+
+// From returns those behind the first n.
+func (e *Events) From(n int) []event.Event {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return append([]event.Event(nil), e.list...)
+	return slices.Clone(e.list[n:])
+}
+
+// Len is how many there are so far.
+func (e *Events) Len() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.list)
 }
 
 // Of returns the events of one kind so far.
 func (e *Events) Of(kind event.Kind) []event.Event {
-	var of []event.Event
-	for _, ev := range e.All() {
-		if ev.Kind == kind {
-			of = append(of, ev)
+	return e.Where(func(ev *event.Event) bool { return ev.Kind == kind })
+}
+
+// Where returns those that are wanted. An event is large: the others are not copied.
+func (e *Events) Where(wanted func(*event.Event) bool) []event.Event {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var found []event.Event
+	for i := range e.list {
+		if wanted(&e.list[i]) {
+			found = append(found, e.list[i])
 		}
 	}
-	return of
+	return found
+}
+
+// Count is how many those are.
+func (e *Events) Count(wanted func(*event.Event) bool) (n int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for i := range e.list {
+		if wanted(&e.list[i]) {
+			n++
+		}
+	}
+	return n
 }
 
 // Wait waits until there are n events of a kind and returns them; more than n fail the test.
