@@ -112,7 +112,7 @@ func pinAll(t *testing.T, scope *sensortest.Scope, e *enforce.Enforcer) ours {
 
 // A container that is held to nothing may not touch the agent; whoever is none may.
 func TestSelfProtection(t *testing.T) {
-	sensortest.OnlyOn(t, "5.10", "6.12") // scenario protect runs on 6.1
+	sensortest.OnlyOn(t, "6.12") // scenario protect runs on 6.1
 	for _, strength := range []enforce.Strength{enforce.LSM, enforce.FmodRet} {
 		t.Run(strength.String(), func(t *testing.T) {
 			scope := sensortest.NewScope(t) // and programs of its own: who may detaches one
