@@ -147,7 +147,7 @@ func (m *Machine) qemu(dir string) (string, []string) {
 	}
 	// Grace periods of milliseconds, as on a machine, and not of tens of them. Without mitigations, which an emulated
 	// processor does not need, a guest takes a fifth less time of a real one, and a tenth less where memory is not cleared
-	// before it is given out; the systemd flavour keeps both.
+	// before it is given out; the systemd flavour keeps that.
 	line := "oops=panic panic=-1 rcupdate.rcu_expedited=1 mitigations=off init_on_alloc=0 quiet loglevel=4 net.ifnames=0 lsm=" + lsm
 	if m.Kernel.Arch == "arm64" {
 		return "qemu-system-aarch64", append(args,

@@ -234,10 +234,12 @@ func cgroup2Mount() (string, error) {
 // Until waits for a condition and fails the test after a minute.
 func Until(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(2 * time.Millisecond) {
+	pause := time.Millisecond
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(pause) {
 		if time.Now().After(deadline) {
 			t.Fatalf("gave up waiting: %s", what)
 		}
+		pause = min(pause*3/2, 20*time.Millisecond)
 	}
 }
 

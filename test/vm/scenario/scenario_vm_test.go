@@ -188,14 +188,17 @@ func kill(ts *testscript.TestScript, neg bool, args []string) {
 	<-p.done
 }
 
-// until asks again and again, less and less often: the guest has one processor for those that are waited for, too.
+// until asks again and again, less and less often, and for a third of the time at most: the guest has one processor for those
+// that are waited for, too.
 func until(done func() bool) bool {
 	pause := 20 * time.Millisecond
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(pause) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); {
+		asked := time.Now()
 		if done() {
 			return true
 		}
 		pause = min(pause*5/4, 300*time.Millisecond)
+		time.Sleep(max(pause, 2*time.Since(asked)))
 	}
 	return false
 }

@@ -11,9 +11,11 @@ fail() {
 until_true() {
 	limit=$(($(date +%s) + $1))
 	shift
+	pause=0.1
 	while ! "$@" >/dev/null 2>&1; do
 		[ "$(date +%s)" -lt "$limit" ] || fail "waited for: $*"
-		sleep 0.1
+		sleep $pause # the one processor is needed by what is waited for
+		pause=0.5
 	done
 }
 
