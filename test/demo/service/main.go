@@ -46,14 +46,17 @@ func serve(listen, dir string) error {
 }
 
 func routes(dir string) http.Handler {
-	secret, _ := os.ReadFile(filepath.Join(dir, "secret")) // if there is one
+	balance := "balance: 42"
+	if secret, err := os.ReadFile(filepath.Join(dir, "secret")); err == nil {
+		balance += " " + string(secret)
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /balance", func(w http.ResponseWriter, r *http.Request) {
 		// Garbage, as any service makes it.
 		for range 64 {
 			_ = make([]byte, 1<<20)
 		}
-		fmt.Fprintf(w, "balance: 42 %s\n", secret)
+		fmt.Fprintln(w, balance)
 	})
 	mux.HandleFunc("POST /collect", func(w http.ResponseWriter, r *http.Request) { runtime.GC() })
 	// The service's normal work starts a program.
