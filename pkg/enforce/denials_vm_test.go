@@ -299,10 +299,11 @@ func pairOfSockets(t *testing.T) *os.File {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, fd := range pair {
-		t.Cleanup(func() { unix.Close(fd) })
+	ends := [2]*os.File{os.NewFile(uintptr(pair[0]), "end"), os.NewFile(uintptr(pair[1]), "end")}
+	for _, end := range ends {
+		t.Cleanup(func() { end.Close() })
 	}
-	return os.NewFile(uintptr(pair[0]), "pair")
+	return ends[0]
 }
 
 // A rule may ask whether the operation is outside of the baseline, and whether it is in it: in audit and enforce. Neither
