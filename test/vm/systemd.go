@@ -137,7 +137,7 @@ func (s *Systemd) qemu(disk, console string) []string {
 		"-drive", "file=" + disk + ",if=none,id=root,format=raw,cache=unsafe", "-device", "nvme,drive=root,serial=root",
 		"-chardev", "file,id=console,path=" + console, "-chardev", "stdio,id=results,signal=off",
 		"-serial", "chardev:console", "-serial", "chardev:results",
-		"-append", "root=/dev/nvme0n1 rw console=ttyS0 tsc=unstable no_timer_check oops=panic panic=-1 mitigations=off quiet systemd.show_status=0 net.ifnames=0 lsm=" + lsmWithBPF,
+		"-append", "root=/dev/nvme0n1 rw console=ttyS0 " + coarseTimers + " oops=panic panic=-1 mitigations=off quiet systemd.show_status=0 net.ifnames=0 lsm=" + lsmWithBPF,
 	}
 }
 
