@@ -14,7 +14,8 @@
  *  - fexit of dup and its like: descriptors of sockets, likewise;
  *  - fentry/udp_sendmsg and udpv6_sendmsg: questions to name servers, likewise;
  *  - fentry/tcp_sendmsg: what connections begin with, likewise;
- *  - fentry/cgroup_attach_task and tracepoints: nothing is decided there, runtimes are known by them (runtime.h).
+ *  - fentry/cgroup_attach_task and tracepoints: nothing is decided there, runtimes are known by them (runtime.h);
+ *  - tp_btf/sched_process_exit: the end of an agent in a container (protect.h).
  *
  * An LSM program is not called if one before it denied, so that none looks at the value so far.
  */

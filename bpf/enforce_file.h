@@ -222,7 +222,7 @@ static __always_inline int ask_path(struct subject *s, __u8 hook, enum operation
 /* The same for one who may not be held in this; 0 or -EPERM. */
 static __always_inline int check_object_of(struct subject *s, __u8 hook, const struct object *o)
 {
-	bool guarded = is_kept_out(s) && is_pin(o->dentry);
+	bool guarded = is_kept_out(s, protected_until) && is_pin(o->dentry);
 	int verdict;
 
 	if (!guarded && !is_asked(s, o->op))

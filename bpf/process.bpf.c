@@ -318,7 +318,7 @@ static __always_inline bool find_workload(struct cgroup *cgroup, const char *pat
 		return false;
 	w->flags |= WORKLOAD_INHERITED;
 	if (container_flags && names_container(path))
-		w->flags |= container_flags;
+		w->flags = (w->flags & ~WORKLOAD_OWN) | container_flags;
 	return true;
 }
 

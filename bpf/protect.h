@@ -4,7 +4,7 @@
 /*
  * Containers may not get at the agent, whatever their mode is: signal or trace it, open its maps and programs, take
  * its links away, or touch its pins. It is the one thing that is denied without a baseline. The host's administrator
- * may. An agent that runs in a container itself has nothing written here: the next one would be a stranger.
+ * may. The next agent has to get at the pins. Where it will be a container, as this one is, that holds while this one lives.
  */
 
 /* include/uapi/linux/bpf.h: enum bpf_cmd */
@@ -39,6 +39,14 @@ struct {
 volatile __u64 pins_inode;
 volatile __u32 pins_device;
 
+/*
+ * Until when that is kept from containers, in nanoseconds of CLOCK_MONOTONIC; 0: not at all. Written by the agent: for
+ * ever, or, where it is in a container, a while ahead again and again.
+ */
+volatile __u64 protected_until;
+
+#define FOR_EVER (~0ULL)
+
 #define PIN_DEPTH 3		/* the directory, in it one for each agent, in that the pins */
 
 static __always_inline bool is_pin(struct dentry *dentry)
@@ -53,10 +61,27 @@ static __always_inline bool is_pin(struct dentry *dentry)
 	return false;
 }
 
-/* Whether a subject is kept from what is the agent's. */
-static __always_inline bool is_kept_out(struct subject *s)
+/* Whether a subject is kept from something of the agent's that is protected until then. */
+static __always_inline bool is_kept_out(struct subject *s, __u64 until)
 {
-	return s->workload.flags & WORKLOAD_CONTAINER && bpf_ktime_get_ns() >= paused_until;
+	__u64 now;
+
+	if ((s->workload.flags & (WORKLOAD_CONTAINER | WORKLOAD_OWN)) != WORKLOAD_CONTAINER)
+		return false;
+	now = bpf_ktime_get_ns();
+	return now >= paused_until && now < until;
+}
+
+/*
+ * The end of an agent in a container: with its last thread, and before its files are closed, so that the next one finds
+ * nothing protected once it has the pins. Its hooks stay in force.
+ */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(protect_exit, struct task_struct *task)
+{
+	if (is_agent(bpf_get_current_pid_tgid() >> 32) && !BPF_CORE_READ(task, signal, live.counter))
+		protected_until = 0;
+	return 0;
 }
 
 static __always_inline bool is_of_agent(struct task_struct *task)
@@ -68,7 +93,7 @@ static __always_inline bool attacks_agent(struct task_struct *target)
 {
 	struct subject subject;
 
-	return is_of_agent(target) && current_subject(&subject) && is_kept_out(&subject);
+	return is_of_agent(target) && current_subject(&subject) && is_kept_out(&subject, FOR_EVER);
 }
 
 static __always_inline bool attacks_object(enum object_kind kind, __u32 id)
@@ -76,7 +101,7 @@ static __always_inline bool attacks_object(enum object_kind kind, __u32 id)
 	struct object_key key = { .kind = kind, .id = id };
 	struct subject subject;
 
-	return current_subject(&subject) && is_kept_out(&subject) && bpf_map_lookup_elem(&own_objects, &key);
+	return current_subject(&subject) && is_kept_out(&subject, protected_until) && bpf_map_lookup_elem(&own_objects, &key);
 }
 
 /* What a descriptor of the current process stands for; NULL: nothing. */

@@ -74,6 +74,8 @@ static __always_inline bool unseal(struct workload *w, const struct sealed_workl
 #define WORKLOAD_CONTAINER 2
 /* Rules that deny do so here. */
 #define WORKLOAD_PROTECTED 4
+/* The agent's own container, which is not kept from it. */
+#define WORKLOAD_OWN 8
 
 /* Key: cgroup id, for which the value is sealed. Written by the agent and by process_cgroup_mkdir (inheritance). */
 struct {

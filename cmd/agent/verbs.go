@@ -165,9 +165,7 @@ func printStatus(w io.Writer, s agent.Status) error {
 	} else {
 		fmt.Fprintln(w, "enforcement ends with the agent:", s.Unpinned)
 	}
-	if s.Unprotected != "" {
-		fmt.Fprintln(w, "containers may get at the agent's maps, programs and pins:", cli.Printable(s.Unprotected))
-	}
+	printProtection(w, s)
 	if !s.PausedUntil.IsZero() {
 		fmt.Fprintln(w, "PAUSED: nothing is denied until", s.PausedUntil.Format(time.TimeOnly))
 	}
@@ -183,6 +181,19 @@ func printStatus(w io.Writer, s agent.Status) error {
 	}
 	fmt.Fprintln(w, "\nlost:", counters(s.Lost))
 	return nil
+}
+
+// printProtection tells whether containers may get at the agent.
+func printProtection(w io.Writer, s agent.Status) {
+	const what = "the agent's maps, programs and pins"
+	switch {
+	case s.Unprotected != "":
+		fmt.Fprintf(w, "containers may get at %s: %s\n", what, cli.Printable(s.Unprotected))
+	case s.ProtectedOnly != "":
+		fmt.Fprintf(w, "containers are kept from %s %s\n", what, s.ProtectedOnly)
+	default:
+		fmt.Fprintf(w, "containers are kept from %s\n", what)
+	}
 }
 
 // printResponses tells what was done to whole workloads, and which of them are stopped.

@@ -148,6 +148,7 @@ func (a *Agent) openKernel() error {
 	cfg.ContainerFlags = newContainerFlags(a.own, a.cfg.Protect)
 	if a.kernel, err = openKernel(cfg, enforce.Config{
 		Strength: strength, Dimensions: a.cfg.dimensions(), Cgroups: a.host.NetworkCgroups(), PathEntries: uint32(a.cfg.BaselinePaths),
+		InContainer: a.isContainer(),
 	}, a.cfg.Log); err != nil {
 		return err
 	}
@@ -240,8 +241,11 @@ func (a *Agent) Run(outer context.Context) error {
 	}
 	group.Go(func() error { return a.expireBaselines(ctx) })
 	group.Go(func() error { return a.watchItself(ctx) })
-	if a.kernel.enforcer != nil {
+	if e := a.kernel.enforcer; e != nil {
 		group.Go(func() error { return a.watchBreakGlass(ctx) })
+		if a.isContainer() {
+			group.Go(func() error { return a.goOnProtecting(ctx, e) })
+		}
 	}
 	if a.looksAtReadiness() {
 		group.Go(func() error { return a.watchReadiness(ctx) })

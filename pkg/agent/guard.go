@@ -70,16 +70,13 @@ func (r *registry) checkEnforce(name string) error {
 // protectContainers among the patterns of protected workloads stands for every container.
 const protectContainers = "containers"
 
-// newContainerFlags are those of a container that the agent has not read of yet. Where the agent is in one itself there
-// are none: the next agent is another container, and must be able to load its programs before anybody has named it.
-func newContainerFlags(own detect.Subject, protect []string) (flags uint32) {
-	if own.Kind == string(workload.Container) {
-		return 0
+// newContainerFlags are those of a container that the agent has not read of yet. Where the agent is in one itself, rules do
+// not deny there: the next agent is another container, and must be able to load its programs before anybody has named it.
+func newContainerFlags(own detect.Subject, protect []string) uint32 {
+	if own.Kind == string(workload.Container) || !slices.Contains(protect, protectContainers) {
+		return sensor.Container
 	}
-	if slices.Contains(protect, protectContainers) {
-		flags |= sensor.Protected
-	}
-	return flags | sensor.Container
+	return sensor.Container | sensor.Protected
 }
 
 // isProtected says whether rules that deny do so in a workload: if it is enforced, or the configuration

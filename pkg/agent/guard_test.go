@@ -98,8 +98,8 @@ func TestOwnWorkload(t *testing.T) {
 	}
 }
 
-// A new container is one from its first process on, and protected if all are; not where the agent is a container, whose
-// successor is a new one too.
+// A new container is one from its first process on, and protected if all are; not protected where the agent is a container,
+// whose successor is a new one too.
 func TestNewContainers(t *testing.T) {
 	unit, pod := detect.Subject{Name: "plumbline-agent.service", Kind: "unit"}, detect.Subject{Name: "0123456789ab", Kind: "container"}
 	for name, tc := range map[string]struct {
@@ -110,7 +110,7 @@ func TestNewContainers(t *testing.T) {
 		"a unit":                       {unit, nil, sensor.Container},
 		"nobody in scope":              {detect.Subject{}, []string{"web.*"}, sensor.Container},
 		"all containers are protected": {unit, []string{"web.*", "containers"}, sensor.Container | sensor.Protected},
-		"a container":                  {pod, []string{"containers"}, 0},
+		"a container":                  {pod, []string{"containers"}, sensor.Container},
 	} {
 		if got := newContainerFlags(tc.own, tc.protect); got != tc.want {
 			t.Errorf("%s: %d, want %d", name, got, tc.want)
@@ -125,6 +125,28 @@ func (s states) SetWorkload(id uint64, state sensor.WorkloadState) error { s[id]
 func (states) RemoveWorkload(uint64) error                               { return nil }
 func (states) RenewWorkloads(map[uint32]sensor.WorkloadState) error      { return nil }
 func (states) ExpectWorkload(string, sensor.WorkloadState) error         { return nil }
+
+// The agent's own container is let at it, as no other is.
+func TestOwnContainer(t *testing.T) {
+	for own, want := range map[string]uint32{
+		"0123456789ab": sensor.Container | sensor.Own, "ba9876543210": sensor.Container, "": sensor.Container,
+	} {
+		store, err := openBaselineStore(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		kernel := states{}
+		r := newRegistry(registryConfig{
+			Kernel: kernel, Enforcer: keptKeys{}, Store: store, Mode: event.Off, Own: own, Now: time.Now, Log: slog.New(slog.DiscardHandler),
+		})
+		if err := r.Join(1, detect.Subject{Name: "0123456789ab", Kind: "container"}); err != nil {
+			t.Fatal(err)
+		}
+		if got := kernel[1].Flags; got != want {
+			t.Errorf("the agent is of %q: flags %d, want %d", own, got, want)
+		}
+	}
+}
 
 // Rules deny in workloads that are enforced or named, and never in those that a machine depends on, whatever
 // names them.

@@ -75,6 +75,9 @@ func (r *registry) state(m *member) sensor.WorkloadState {
 	s.Softened = uint32(m.softened()) | uint32(m.profile.Lacks())<<sensor.AddedShift
 	if m.subject.Kind == string(workload.Container) {
 		s.Flags |= sensor.Container
+		if m.subject.Name == r.Own {
+			s.Flags |= sensor.Own
+		}
 	}
 	if r.isProtected(m) {
 		s.Flags |= sensor.Protected

@@ -23,12 +23,13 @@ type Status struct {
 	Strength      string            `json:"strength"`
 	Means         string            `json:"means"` // what a denied execution meets, in words
 	Dimensions    []DimensionStatus `json:"dimensions"`
-	OnStop        string            `json:"on_stop"`               // what becomes of enforcement when the agent is told to stop
-	PausedUntil   time.Time         `json:"paused_until,omitzero"` // nothing is denied until then
-	Pins          string            `json:"pins,omitempty"`        // where it is pinned
-	Unprotected   string            `json:"unprotected,omitempty"` // why containers may get at its maps, programs and pins
-	Unpinned      string            `json:"unpinned,omitempty"`    // why it is not, and so ends with the agent
-	Quarantined   []Quarantine      `json:"quarantined,omitempty"` // their processes are stopped
+	OnStop        string            `json:"on_stop"`                  // what becomes of enforcement when the agent is told to stop
+	PausedUntil   time.Time         `json:"paused_until,omitzero"`    // nothing is denied until then
+	Pins          string            `json:"pins,omitempty"`           // where it is pinned
+	Unprotected   string            `json:"unprotected,omitempty"`    // why containers may get at its maps, programs and pins
+	ProtectedOnly string            `json:"protected_only,omitempty"` // how long they may not, if that is not for ever
+	Unpinned      string            `json:"unpinned,omitempty"`       // why it is not, and so ends with the agent
+	Quarantined   []Quarantine      `json:"quarantined,omitempty"`    // their processes are stopped
 	Responses     ResponsesStatus   `json:"responses"`
 	Readiness     ReadinessStatus   `json:"readiness"`
 	Workloads     []WorkloadStatus  `json:"workloads"`
@@ -68,7 +69,7 @@ func (a *Agent) Status() (Status, error) {
 	for _, w := range s.Workloads {
 		s.Entries += w.Entries
 	}
-	s.BaselinePaths, s.Unprotected = a.cfg.BaselinePaths, a.unprotected
+	s.BaselinePaths, s.Unprotected, s.ProtectedOnly = a.cfg.BaselinePaths, a.unprotected, a.protectedOnly()
 	s.Dimensions = a.dimensions()
 	s.Quarantined, s.Responses, s.Readiness = a.responder.quarantines.List(), a.responsesStatus(), a.readinessStatus()
 	s.Rules, s.PausedUntil = a.rulesStatus(), a.pause.Until(time.Now())

@@ -9,7 +9,6 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/alert"
 	"github.com/plumbline-io/plumbline/pkg/event"
 	"github.com/plumbline-io/plumbline/pkg/sensor"
-	"github.com/plumbline-io/plumbline/pkg/workload"
 )
 
 // What becomes of enforcement when the agent is told to stop. When it is killed or fails, enforcement stays.
@@ -84,29 +83,6 @@ func (a *Agent) takeOver() error {
 		if err := l.Detach(); err != nil {
 			a.cfg.Log.Error("detach what an earlier agent left: it is in force too", "pins", l.Name(), "error", err)
 		}
-	}
-	return nil
-}
-
-// protect keeps containers from what the agent has in the kernel. An agent in a container would keep the next one
-// out, which is another container.
-func (a *Agent) protect() error {
-	dir := ""
-	if a.unpinned == "" {
-		dir = a.cfg.PinDir
-	}
-	switch {
-	case a.kernel.enforcer == nil:
-		a.unprotected = "this kernel has no means"
-	case a.own.Kind == string(workload.Container):
-		a.unprotected = "it runs in a container, as the next agent will"
-	default:
-		if err := a.kernel.enforcer.Protect(dir); err != nil {
-			a.unprotected = err.Error()
-		}
-	}
-	if a.unprotected != "" {
-		a.cfg.Log.Warn("containers are not kept from the agent's maps, programs and pins", "reason", a.unprotected)
 	}
 	return nil
 }
@@ -228,7 +204,7 @@ func (t *tallyByReason) addTo(counts map[string]uint64) {
 
 // closePins keeps what is pinned, or takes it out of the kernel.
 func (a *Agent) closePins() error {
-	err := a.closeFormer()
+	err := errors.Join(a.endProtection(), a.closeFormer()) // whoever gets the pins next may be a container
 	if a.pins == nil {
 		return err
 	}

@@ -383,6 +383,7 @@ const (
 	bpfProgLsmUnixMaySend            = "lsm_unix_may_send"
 	bpfProgLsmUnixStreamConnect      = "lsm_unix_stream_connect"
 	bpfProgLsmUsernsCreate           = "lsm_userns_create"
+	bpfProgProtectExit               = "protect_exit"
 	bpfProgRuntimeAttach             = "runtime_attach"
 	bpfProgRuntimeAttached           = "runtime_attached"
 	bpfProgRuntimeFork               = "runtime_fork"
@@ -400,6 +401,7 @@ const (
 	bpfVarPausedUntil                = "paused_until"
 	bpfVarPinsDevice                 = "pins_device"
 	bpfVarPinsInode                  = "pins_inode"
+	bpfVarProtectedUntil             = "protected_until"
 	bpfVarRules                      = "rules"
 	bpfVarRulesDeny                  = "rules_deny"
 	bpfVarScoped                     = "scoped"
@@ -556,6 +558,7 @@ type bpfProgramSpecs struct {
 	LsmUnixMaySend            *ebpf.ProgramSpec `ebpf:"lsm_unix_may_send"`
 	LsmUnixStreamConnect      *ebpf.ProgramSpec `ebpf:"lsm_unix_stream_connect"`
 	LsmUsernsCreate           *ebpf.ProgramSpec `ebpf:"lsm_userns_create"`
+	ProtectExit               *ebpf.ProgramSpec `ebpf:"protect_exit"`
 	RuntimeAttach             *ebpf.ProgramSpec `ebpf:"runtime_attach"`
 	RuntimeAttached           *ebpf.ProgramSpec `ebpf:"runtime_attached"`
 	RuntimeFork               *ebpf.ProgramSpec `ebpf:"runtime_fork"`
@@ -598,21 +601,22 @@ type bpfMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type bpfVariableSpecs struct {
-	AgentStart  *ebpf.VariableSpec `ebpf:"agent_start"`
-	AgentTgid   *ebpf.VariableSpec `ebpf:"agent_tgid"`
-	CanLoop     *ebpf.VariableSpec `ebpf:"can_loop"`
-	DnsLeast    *ebpf.VariableSpec `ebpf:"dns_least"`
-	Hierarchy   *ebpf.VariableSpec `ebpf:"hierarchy"`
-	HierarchyId *ebpf.VariableSpec `ebpf:"hierarchy_id"`
-	KnownSecret *ebpf.VariableSpec `ebpf:"known_secret"`
-	Nothing     *ebpf.VariableSpec `ebpf:"nothing"`
-	PathEpoch   *ebpf.VariableSpec `ebpf:"path_epoch"`
-	PausedUntil *ebpf.VariableSpec `ebpf:"paused_until"`
-	PinsDevice  *ebpf.VariableSpec `ebpf:"pins_device"`
-	PinsInode   *ebpf.VariableSpec `ebpf:"pins_inode"`
-	Rules       *ebpf.VariableSpec `ebpf:"rules"`
-	RulesDeny   *ebpf.VariableSpec `ebpf:"rules_deny"`
-	Scoped      *ebpf.VariableSpec `ebpf:"scoped"`
+	AgentStart     *ebpf.VariableSpec `ebpf:"agent_start"`
+	AgentTgid      *ebpf.VariableSpec `ebpf:"agent_tgid"`
+	CanLoop        *ebpf.VariableSpec `ebpf:"can_loop"`
+	DnsLeast       *ebpf.VariableSpec `ebpf:"dns_least"`
+	Hierarchy      *ebpf.VariableSpec `ebpf:"hierarchy"`
+	HierarchyId    *ebpf.VariableSpec `ebpf:"hierarchy_id"`
+	KnownSecret    *ebpf.VariableSpec `ebpf:"known_secret"`
+	Nothing        *ebpf.VariableSpec `ebpf:"nothing"`
+	PathEpoch      *ebpf.VariableSpec `ebpf:"path_epoch"`
+	PausedUntil    *ebpf.VariableSpec `ebpf:"paused_until"`
+	PinsDevice     *ebpf.VariableSpec `ebpf:"pins_device"`
+	PinsInode      *ebpf.VariableSpec `ebpf:"pins_inode"`
+	ProtectedUntil *ebpf.VariableSpec `ebpf:"protected_until"`
+	Rules          *ebpf.VariableSpec `ebpf:"rules"`
+	RulesDeny      *ebpf.VariableSpec `ebpf:"rules_deny"`
+	Scoped         *ebpf.VariableSpec `ebpf:"scoped"`
 }
 
 // bpfObjects contains all objects after they have been loaded into the kernel.
@@ -696,21 +700,22 @@ func (m *bpfMaps) Close() error {
 //
 // It can be passed to loadBpfObjects or ebpf.CollectionSpec.LoadAndAssign.
 type bpfVariables struct {
-	AgentStart  *ebpf.Variable `ebpf:"agent_start"`
-	AgentTgid   *ebpf.Variable `ebpf:"agent_tgid"`
-	CanLoop     *ebpf.Variable `ebpf:"can_loop"`
-	DnsLeast    *ebpf.Variable `ebpf:"dns_least"`
-	Hierarchy   *ebpf.Variable `ebpf:"hierarchy"`
-	HierarchyId *ebpf.Variable `ebpf:"hierarchy_id"`
-	KnownSecret *ebpf.Variable `ebpf:"known_secret"`
-	Nothing     *ebpf.Variable `ebpf:"nothing"`
-	PathEpoch   *ebpf.Variable `ebpf:"path_epoch"`
-	PausedUntil *ebpf.Variable `ebpf:"paused_until"`
-	PinsDevice  *ebpf.Variable `ebpf:"pins_device"`
-	PinsInode   *ebpf.Variable `ebpf:"pins_inode"`
-	Rules       *ebpf.Variable `ebpf:"rules"`
-	RulesDeny   *ebpf.Variable `ebpf:"rules_deny"`
-	Scoped      *ebpf.Variable `ebpf:"scoped"`
+	AgentStart     *ebpf.Variable `ebpf:"agent_start"`
+	AgentTgid      *ebpf.Variable `ebpf:"agent_tgid"`
+	CanLoop        *ebpf.Variable `ebpf:"can_loop"`
+	DnsLeast       *ebpf.Variable `ebpf:"dns_least"`
+	Hierarchy      *ebpf.Variable `ebpf:"hierarchy"`
+	HierarchyId    *ebpf.Variable `ebpf:"hierarchy_id"`
+	KnownSecret    *ebpf.Variable `ebpf:"known_secret"`
+	Nothing        *ebpf.Variable `ebpf:"nothing"`
+	PathEpoch      *ebpf.Variable `ebpf:"path_epoch"`
+	PausedUntil    *ebpf.Variable `ebpf:"paused_until"`
+	PinsDevice     *ebpf.Variable `ebpf:"pins_device"`
+	PinsInode      *ebpf.Variable `ebpf:"pins_inode"`
+	ProtectedUntil *ebpf.Variable `ebpf:"protected_until"`
+	Rules          *ebpf.Variable `ebpf:"rules"`
+	RulesDeny      *ebpf.Variable `ebpf:"rules_deny"`
+	Scoped         *ebpf.Variable `ebpf:"scoped"`
 }
 
 // bpfPrograms contains all programs after they have been loaded into the kernel.
@@ -826,6 +831,7 @@ type bpfPrograms struct {
 	LsmUnixMaySend            *ebpf.Program `ebpf:"lsm_unix_may_send"`
 	LsmUnixStreamConnect      *ebpf.Program `ebpf:"lsm_unix_stream_connect"`
 	LsmUsernsCreate           *ebpf.Program `ebpf:"lsm_userns_create"`
+	ProtectExit               *ebpf.Program `ebpf:"protect_exit"`
 	RuntimeAttach             *ebpf.Program `ebpf:"runtime_attach"`
 	RuntimeAttached           *ebpf.Program `ebpf:"runtime_attached"`
 	RuntimeFork               *ebpf.Program `ebpf:"runtime_fork"`
@@ -944,6 +950,7 @@ func (p *bpfPrograms) Close() error {
 		p.LsmUnixMaySend,
 		p.LsmUnixStreamConnect,
 		p.LsmUsernsCreate,
+		p.ProtectExit,
 		p.RuntimeAttach,
 		p.RuntimeAttached,
 		p.RuntimeFork,

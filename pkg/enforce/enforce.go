@@ -37,6 +37,8 @@ type Config struct {
 	// PathEntries is how many executables, libraries, files and named sockets all baselines together may hold;
 	// 0: DefaultPathEntries.
 	PathEntries uint32
+	// InContainer: we are in a container, as those who come after us will be: what Protect protects is not any more when we end.
+	InContainer bool
 }
 
 // DefaultPathEntries are those of 13 profiles of 10,000. Each costs 16 bytes, and 352 more once it is there.
@@ -50,6 +52,7 @@ type Enforcer struct {
 	denying               *ebpf.Variable // which operations they deny
 	leastQuestion         *ebpf.Variable // beside it
 	pinsInode, pinsDevice *ebpf.Variable
+	protected             *ebpf.Variable // until when they are, with all that is ours
 	links                 []attached
 	renewed               renewed
 	strength              Strength
@@ -246,6 +249,7 @@ func (e *Enforcer) take(collection *ebpf.Collection) error {
 	e.paused, e.asking, e.denying = collection.Variables["paused_until"], collection.Variables["rules"], collection.Variables["rules_deny"]
 	e.leastQuestion = collection.Variables["dns_least"]
 	e.pinsInode, e.pinsDevice = collection.Variables["pins_inode"], collection.Variables["pins_device"]
+	e.protected = collection.Variables["protected_until"]
 	return e.syscalls.take(collection)
 }
 

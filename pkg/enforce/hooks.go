@@ -127,6 +127,14 @@ func signalHooks(r Strength) []hook {
 	}}
 }
 
+// endHooks end what Protect began. They decide nothing.
+func endHooks(r Strength) []hook {
+	if r != LSM && r != FmodRet { // nothing is protected there
+		return nil
+	}
+	return []hook{{section: "tp_btf/sched_process_exit", program: "protect_exit"}}
+}
+
 // hook of this rung; false if the rung has none.
 func (s securityHook) hook(r Strength) (hook, bool) {
 	h := hook{dimension: s.dimension, carries: s.carries}
@@ -161,6 +169,9 @@ func wanted(r rung, cfg Config) []hook {
 	hooks = append(hooks, runtimeHooks(r.strength)...)
 	if cfg.Dimensions.Has(event.DimPrivilege) {
 		hooks = append(hooks, signalHooks(r.strength)...)
+	}
+	if cfg.InContainer {
+		hooks = append(hooks, endHooks(r.strength)...)
 	}
 	if r.strength == Fanotify {
 		hooks = append(hooks, hook{section: gateHook, program: gateProgram, dimension: event.DimExec, run: true})

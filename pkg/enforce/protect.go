@@ -3,6 +3,7 @@ package enforce
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -13,9 +14,13 @@ import (
 	"github.com/plumbline-io/plumbline/pkg/sensor"
 )
 
+// ForEver is also after the end of who protects himself.
+const ForEver uint64 = math.MaxUint64
+
 // Protect keeps containers from what this process has in the kernel now: its maps, programs and links, and the
 // directory of its pins, if it has one. Whoever is no container is let alone. The error says what is not protected.
-func (e *Enforcer) Protect(pinDir string) error {
+// Until is as in ProtectUntil.
+func (e *Enforcer) Protect(pinDir string, until uint64) error {
 	objects, err := ownObjects()
 	if err != nil {
 		return fmt.Errorf("protect the agent: %w", err)
@@ -24,6 +29,9 @@ func (e *Enforcer) Protect(pinDir string) error {
 		if err := e.maps.OwnObjects.Put(o, uint8(1)); err != nil {
 			return fmt.Errorf("protect the agent: write map of own objects: %w", err)
 		}
+	}
+	if err := e.ProtectUntil(until); err != nil {
+		return err
 	}
 	if missing := e.unprotected(); missing != "" {
 		err = fmt.Errorf("protect the agent: %w: %s", sensor.ErrNotSupported, missing)
@@ -41,6 +49,15 @@ func (e *Enforcer) Protect(pinDir string) error {
 		return errors.Join(err, fmt.Errorf("protect pins in %s: %w", pinDir, failed))
 	}
 	return err
+}
+
+// ProtectUntil lets the protection end at this time of CLOCK_MONOTONIC, in nanoseconds; 0: now. With Config.InContainer it
+// ends with this process, if that is earlier.
+func (e *Enforcer) ProtectUntil(until uint64) error {
+	if err := e.protected.Set(until); err != nil {
+		return fmt.Errorf("protect the agent: set its end: %w", err)
+	}
+	return nil
 }
 
 // unprotected names what this kernel lacks to keep containers from the agent; empty: nothing.

@@ -21,7 +21,7 @@ func TestVerifierBudget(t *testing.T) {
 		all = 400_000 // measured: 392,832 on 7.3
 	}
 	scope := sensortest.NewScope(t)
-	e, err := Open(scope.Shared, Config{Strength: LSM, Dimensions: event.AllDimensions})
+	e, err := Open(scope.Shared, Config{Strength: LSM, Dimensions: event.AllDimensions, InContainer: true})
 	if errors.Is(err, sensor.ErrNotSupported) {
 		t.Skip(err)
 	}

@@ -28,6 +28,7 @@ const (
 	Inherited = 1 // by the kernel, in a cgroup that user space has not named yet
 	Container = 2 // it may not touch the agent, whatever its mode is
 	Protected = 4 // rules that deny do so here
+	Own       = 8 // the agent's own: it may, though it is a container
 )
 
 // sealedState is struct sealed_workload, which says why there is a seal.

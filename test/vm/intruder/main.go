@@ -83,6 +83,7 @@ func deeds() map[string]deed {
 		"socket":      {none, func(_ int, args []string) error { return socket(args[0]) }},
 		"bpf":         {none, func(int, []string) error { return loadProgram() }},
 		"bpfmap":      {none, func(int, []string) error { return makeMap() }},
+		"bpfmaps":     {none, func(_ int, args []string) error { return openMaps(args) }},
 		"io_uring":    {none, func(int, []string) error { return makeRing() }},
 		"userfaultfd": {none, func(int, []string) error { return call(unix.SYS_USERFAULTFD, 0, 0, 0) }},
 		"key":         {none, func(_ int, args []string) error { return addKey(args[0]) }},
@@ -260,6 +261,21 @@ func makeMap() error {
 		rest                      [104]byte
 	}{kind: unix.BPF_MAP_TYPE_ARRAY, key: 4, value: 4, entries: 1}
 	return call(unix.SYS_BPF, unix.BPF_MAP_CREATE, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr))
+}
+
+// openMaps opens maps by their numbers, and fails with the first that is refused.
+func openMaps(numbers []string) error {
+	for _, number := range numbers {
+		id, err := strconv.ParseUint(number, 10, 32)
+		if err != nil {
+			return err
+		}
+		attr := [16]uint32{uint32(id)}
+		if err := call(unix.SYS_BPF, unix.BPF_MAP_GET_FD_BY_ID, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func makeRing() error {
