@@ -243,7 +243,7 @@ func (a *Agent) Run(outer context.Context) error {
 	group.Go(func() error { return a.watchItself(ctx) })
 	if e := a.kernel.enforcer; e != nil {
 		group.Go(func() error { return a.watchBreakGlass(ctx) })
-		if a.isContainer() {
+		if a.isContainer() && e.Unseen() == "" {
 			group.Go(func() error { return a.goOnProtecting(ctx, e) })
 		}
 	}

@@ -30,13 +30,16 @@ func (a *Agent) protect() error {
 	if a.isContainer() {
 		until, err = protectedUntil()
 	}
+	e := a.kernel.enforcer
 	switch {
 	case err != nil:
 		a.unprotected = err.Error()
-	case a.kernel.enforcer == nil:
+	case e == nil:
 		a.unprotected = "this kernel has no means"
+	case a.isContainer() && e.Unseen() != "":
+		a.unprotected = "it runs in a container, as the next agent will, and the kernel would not see its end: " + e.Unseen()
 	default:
-		if err := a.kernel.enforcer.Protect(dir, until); err != nil {
+		if err := e.Protect(dir, until); err != nil {
 			a.unprotected = err.Error()
 		}
 	}

@@ -127,12 +127,15 @@ func signalHooks(r Strength) []hook {
 	}}
 }
 
+// exitHook sees the end of the agent.
+const exitHook, exitProgram = "tp_btf/sched_process_exit", "protect_exit"
+
 // endHooks end what Protect began. They decide nothing.
 func endHooks(r Strength) []hook {
 	if r != LSM && r != FmodRet { // nothing is protected there
 		return nil
 	}
-	return []hook{{section: "tp_btf/sched_process_exit", program: "protect_exit"}}
+	return []hook{{section: exitHook, program: exitProgram}}
 }
 
 // hook of this rung; false if the rung has none.

@@ -1,10 +1,12 @@
 package enforce
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -49,6 +51,21 @@ func (e *Enforcer) Protect(pinDir string, until uint64) error {
 		return errors.Join(err, fmt.Errorf("protect pins in %s: %w", pinDir, failed))
 	}
 	return err
+}
+
+// hostPIDs is the inode of the host's pid namespace: PROC_PID_INIT_INO of include/linux/proc_ns.h.
+const hostPIDs = 0xeffffffc
+
+// Unseen says why the kernel would not see the end of this process, as it has to with Config.InContainer; empty: it would.
+func (e *Enforcer) Unseen() string {
+	var pids unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/pid", &pids); err != nil || pids.Ino != hostPIDs {
+		return "its pid namespace is not the host's"
+	}
+	if !slices.ContainsFunc(e.links, func(l attached) bool { return l.program == exitProgram }) {
+		return cmp.Or(e.unprotected(), "no hook "+exitHook)
+	}
+	return ""
 }
 
 // ProtectUntil lets the protection end at this time of CLOCK_MONOTONIC, in nanoseconds; 0: now. With Config.InContainer it

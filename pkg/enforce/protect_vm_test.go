@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 
@@ -33,6 +35,13 @@ func byNumber(do func(n uint32) error) func(string) error {
 // agentAttacks are done to the agent, by its pid, a number of the kernel, or the path of a pin.
 func agentAttacks() map[string]func(string) error {
 	return map[string]func(string) error{
+		"agent: end": func(string) error {
+			var unattached enforce.Enforcer
+			if why := unattached.Unseen(); why != "its pid namespace is not the host's" {
+				return errors.New(why)
+			}
+			return nil
+		},
 		"agent: signal": byNumber(func(pid uint32) error { return unix.Kill(int(pid), unix.SIGCONT) }),
 		"agent: memory": byNumber(func(pid uint32) error {
 			return closing(unix.Open(fmt.Sprintf("/proc/%d/mem", pid), unix.O_RDONLY|unix.O_CLOEXEC, 0))
@@ -166,7 +175,7 @@ func TestSelfProtection(t *testing.T) {
 	for _, strength := range []enforce.Strength{enforce.LSM, enforce.FmodRet} {
 		t.Run(strength.String(), func(t *testing.T) {
 			scope := sensortest.NewScope(t) // and programs of its own: who may detaches one
-			e, err := enforce.Open(scope.Shared, enforce.Config{Strength: strength, Dimensions: event.AllDimensions, Cgroups: []string{scope.Dir}})
+			e, err := enforce.Open(scope.Shared, enforce.Config{Strength: strength, Dimensions: event.AllDimensions, Cgroups: []string{scope.Dir}, InContainer: true})
 			if errors.Is(err, sensor.ErrNotSupported) {
 				t.Skip(err)
 			}
@@ -174,6 +183,9 @@ func TestSelfProtection(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { e.Close() })
+			if why := e.Unseen(); why != "" {
+				t.Error("the test's end would not be seen:", why)
+			}
 			o := pinAll(t, scope, e)
 			dir := filepath.Dir(o.pins)
 			if err := e.Protect(dir, enforce.ForEver); err != nil {
@@ -236,5 +248,22 @@ func TestSelfProtection(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// Who has another pid on the host than it knows cannot be seen to end.
+func TestUnseenEnd(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: it makes a pid namespace")
+	}
+	var unattached enforce.Enforcer
+	child := exec.Command(selfPath(t))
+	child.Env = append(os.Environ(), deedVariable+"="+evasionPrefix+"agent: end")
+	child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWPID}
+	if err := child.Run(); err != nil {
+		t.Error("in another pid namespace:", err)
+	}
+	if unattached.Unseen() == "" {
+		t.Error("seen without a hook")
 	}
 }
