@@ -303,9 +303,14 @@ func TestChildOfAChangedElement(t *testing.T) {
 }
 
 // A cgroup with the name of a container is one before user space has read of it, and what is made in it is too; others
-// are not.
+// are not. In the agent's own container, it is another one.
 func TestContainerIsKnownByItsName(t *testing.T) {
 	scope := sensortest.NewScope(t)
+	own := sensor.State(scope.Workload, event.Off, 1, 0)
+	own.Flags = sensor.Own
+	if err := scope.Shared.SetWorkload(scope.ID, own); err != nil {
+		t.Fatal(err)
+	}
 	scope.Shared.ContainerFlags = sensor.Container | sensor.Protected
 	p, err := process.Open(scope.Shared)
 	if err != nil {
@@ -352,9 +357,9 @@ func TestContainerIsKnownByItsName(t *testing.T) {
 		}
 		cgroup := got.Wait(t, event.Cgroup, made)[made-1].Cgroup
 		state, known := scope.Shared.Workload(cgroup.ID)
-		want := uint32(sensor.Inherited)
+		want := uint32(sensor.Inherited | sensor.Own)
 		if tc.want {
-			want |= sensor.Container | sensor.Protected
+			want = sensor.Inherited | sensor.Container | sensor.Protected
 		}
 		if !known || state.ID != scope.Workload || state.Flags != want {
 			t.Errorf("%s: %+v, want the flags %d", tc.name, state, want)
