@@ -483,6 +483,35 @@ func TestRulesAskAboutWhatIsKnown(t *testing.T) {
 	}
 }
 
+// A file is opened for two uses, and rules ask about one of them. That it was allowed is remembered, the other use with it; but
+// not once they ask about that, nor once a baseline does.
+func TestRulesAskAboutAnotherUse(t *testing.T) {
+	k, scope := use(t, enforce.LSM, event.Dimensions(0).With(event.DimFile))
+	w := &trial{scope: scope, enforcer: k.enforcer}
+	dir := t.TempDir()
+	if err := fill(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.enforcer.Replace(scope.Workload, 2, []event.Key{{Op: event.OpRead, Path: "/**"}}); err != nil {
+		t.Fatal(err)
+	}
+	reads := ruleText("reads", conditionFor(event.Key{Op: event.OpRead, Path: dir + "/victim"}), denying)
+	writes := ruleText("writes", conditionFor(event.Key{Op: event.OpWrite, Path: dir + "/file"}), denying)
+	for i, step := range []struct {
+		rules  string
+		mode   event.Mode
+		denied bool
+	}{{reads, event.Off, false}, {writes, event.Off, true}, {reads, event.Off, false}, {reads, event.Enforce, true}, {reads, event.Off, false}} {
+		w.use(t, step.rules)
+		w.state(t, step.mode, 2, sensor.Protected)
+		for range 2 {
+			if out, err := scope.Command(t, "/bin/sh", "-c", ": 3<>"+dir+"/file").CombinedOutput(); (err != nil) != step.denied {
+				t.Errorf("step %d: %v: %s", i, err, out)
+			}
+		}
+	}
+}
+
 // As TestUpdatesLeaveNoGap, by rules: their replacement is one write too.
 func TestReloadsLeaveNoGap(t *testing.T) {
 	sensortest.OnlyOn(t, "5.10", "6.12")
