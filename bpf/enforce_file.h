@@ -21,8 +21,8 @@
 #define RENAME_EXCHANGE 2	/* include/uapi/linux/fs.h */
 
 /*
- * What a workload may do with an inode, so that a repetition costs one lookup and no path. A word is
- * a hash of (workload, whether it is a container or protected, its generation, that of the rules, mount, epoch) whose low bits say what was allowed: one store replaces it as
+ * What a workload may do with an inode, so that a repetition costs two lookups and no path. A word is a hash of (all that
+ * is known of the workload, the rules, mount, epoch) whose low bits say what was allowed: one store replaces it as
  * a whole. It is of use only while it hashes the same, so that nothing has to be taken back when a
  * policy changes. LSM programs only: others may not use an inode's storage.
  */
@@ -47,32 +47,44 @@ struct {
 /* Counts what gives many files another path at once: a directory renamed, a mount. */
 volatile __u64 path_epoch;
 /*
- * By the mount, too: below another one the file has another path. Taken before the question is asked: if
+ * By the mount, too: below another one the file has another path. A number is made of it, as the verifier has it, by
+ * its distance from the inode, which is where the hash is kept. Taken before the question is asked: if
  * what it stands for changes meanwhile, the answer is not remembered under what came then.
  */
-static __always_inline __u64 known_tag(struct workload *w, struct vfsmount *mnt)
+static __always_inline __u64 known_tag(__u64 standing, struct file *file)
 {
-	__u64 x = mix(known_secret ^ ((__u64)w->id << 32 | w->generation));
+	__u64 way = (__u64)file->f_path.mnt - (__u64)file->f_inode;
+	__u64 tag = mix(mix(known_secret ^ standing ^ rules) ^ way) + path_epoch * (KNOWN_MASK + 1);
 
-	return mix((mix(x ^ (__u64)mnt ^ (w->flags & (WORKLOAD_CONTAINER | WORKLOAD_PROTECTED))) ^ rules >> RULE_OPERATIONS) + path_epoch) & ~(__u64)KNOWN_MASK;
+	barrier_var(tag);	/* one number to keep while the question is asked, and not all that it is made of */
+	return tag;
 }
 
-static __always_inline bool is_known(struct known *known, struct workload *w, __u64 tag, __u64 uses)
+/*
+ * Whether the inode remembers that a file may be used so by who is in a cgroup. What stands in the cgroup's element need
+ * not be looked at: only of a workload that was, the same was hashed.
+ */
+static __always_inline bool is_known(struct file *file, const struct sealed_workload *sealed, __u64 cgroup_id, __u64 uses)
 {
+	struct known *known = bpf_inode_storage_get(&known_inodes, file->f_inode, 0, 0);
 	__u64 word;
 
 	if (!known)
 		return false;
-	word = *(volatile __u64 *)&known->words[w->id % KNOWN_WORDS];
-	return (word & ~(__u64)KNOWN_MASK) == tag && (word & uses) == uses;
+	word = *(volatile __u64 *)&known->words[sealed->workload.id % KNOWN_WORDS];
+	word ^= known_tag(sealed_standing(sealed, cgroup_id), file) | KNOWN_MASK;
+	return !(word & (~(__u64)KNOWN_MASK | uses));
 }
 
-static __always_inline void note_known(struct known *known, struct workload *w, __u64 tag, __u64 uses)
+/* In LSM programs only, of an inode that the kernel handed over. */
+static __always_inline void note_known(struct file *file, struct workload *w, __u64 tag, __u64 uses)
 {
+	struct known *known = bpf_inode_storage_get(&known_inodes, file->f_inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	volatile __u64 *word;
 
 	if (!known)
 		return;
+	tag &= ~(__u64)KNOWN_MASK;
 	word = &known->words[w->id % KNOWN_WORDS];
 	if ((*word & ~(__u64)KNOWN_MASK) == tag)
 		uses |= *word & KNOWN_MASK;
@@ -344,29 +356,44 @@ static __always_inline __u64 uses_of_open(struct subject *subject, struct file *
 	return uses;
 }
 
-/* In LSM programs only, of an inode that the kernel handed over. */
-#define known_of(inode) bpf_inode_storage_get(&known_inodes, inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE)
+_Static_assert(KNOWN_READ == FMODE_READ && KNOWN_WRITE == FMODE_WRITE, "a file's mode says what it is opened for");
 
+/* Whether anybody might be asked about opening a file. */
+static __always_inline bool may_be_asked(const struct workload *w)
+{
+	return (w->mode != MODE_OFF && w->held & dimension_bit(OP_READ)) || rules & (rule_bit(OP_READ) | rule_bit(OP_WRITE));
+}
+
+/* What most calls need comes first, and is short: each is a file that is opened. */
 SEC("lsm/file_open")
 int BPF_PROG(lsm_file_open, struct file *file)
 {
 	struct subject subject;
+	struct sealed_workload *sealed;
+	struct workload *w = &subject.workload;
 	__u8 uses;
 	__u8 all_known;
 	__u64 tag;
 	int err;
 
-	if (!current_subject(&subject))
-		return 0;	/* allow: out of scope, or the agent itself */
+	subject.cgroup_id = followed_cgroup_id();
+	sealed = bpf_map_lookup_elem(&workloads, &subject.cgroup_id);
+	if (!sealed)
+		return 0;	/* allow: out of scope, or of no workload, which nobody asks about */
+	if (may_be_asked(&sealed->workload) && is_known(file, sealed, subject.cgroup_id, file->f_mode & KNOWN_OPEN))
+		return 0;	/* allow: known */
+	if (!unseal(w, sealed, subject.cgroup_id) && !read_workload(w, &subject.cgroup_id))
+		return 0;	/* allow: as above */
+	if (!may_be_asked(w) || is_agent(bpf_get_current_pid_tgid() >> 32))
+		return 0;	/* allow: not ours to hold, or the agent itself */
+	subject.unproven = 0;
+	tag = known_tag(standing_of(w), file);
 	uses = forgotten((__u8)uses_of_open(&subject, file));
 	if (!uses)
-		return 0;	/* allow: not ours to hold */
-	tag = known_tag(&subject.workload, BPF_CORE_READ(file, f_path.mnt));
-	if (is_known(known_of(file->f_inode), &subject.workload, tag, uses))
-		return 0;	/* allow: known */
+		return 0;	/* allow: as above */
 	err = check_file(&subject, file, uses & KNOWN_OPEN, HOOK_LSM, &all_known);
 	if (!err && all_known)
-		note_known(known_of(file->f_inode), &subject.workload, tag, uses);
+		note_known(file, w, tag, uses | (file->f_mode & KNOWN_OPEN));	/* about what else it is opened for nobody asks */
 	return err;
 }
 
@@ -399,18 +426,23 @@ SEC("lsm/mmap_file")
 int BPF_PROG(lsm_mmap_file, struct file *file, unsigned long reqprot, unsigned long prot)
 {
 	struct subject subject;
+	struct sealed_workload *sealed;
 	__u8 all_known;
 	__u64 tag;
 	int err;
 
-	if (!file || !(prot & PROT_EXEC) || !is_library(&subject, file))
-		return 0;	/* allow: anonymous, not executable, out of scope, or the program itself */
-	tag = known_tag(&subject.workload, BPF_CORE_READ(file, f_path.mnt));
-	if (is_known(known_of(file->f_inode), &subject.workload, tag, KNOWN_LIBRARY))
+	if (!file || !(prot & PROT_EXEC))
+		return 0;	/* allow: anonymous, or not executable */
+	subject.cgroup_id = followed_cgroup_id();
+	sealed = bpf_map_lookup_elem(&workloads, &subject.cgroup_id);
+	if (sealed && is_known(file, sealed, subject.cgroup_id, KNOWN_LIBRARY))
 		return 0;	/* allow: known */
+	if (!is_library(&subject, file))
+		return 0;	/* allow: out of scope, or the program itself */
+	tag = known_tag(standing_of(&subject.workload), file);
 	err = check_file(&subject, file, KNOWN_LIBRARY, HOOK_LSM, &all_known);
 	if (!err && all_known)
-		note_known(known_of(file->f_inode), &subject.workload, tag, KNOWN_LIBRARY);
+		note_known(file, &subject.workload, tag, KNOWN_LIBRARY);
 	return err;
 }
 

@@ -572,6 +572,7 @@ enum kernel_read_file_id {
 };
 
 enum bpf_func_id {
+	BPF_FUNC_get_current_task_btf = 158,
 	BPF_FUNC_task_pt_regs = 175,
 	BPF_FUNC_get_func_arg = 183,
 };

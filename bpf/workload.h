@@ -68,6 +68,21 @@ static __always_inline bool unseal(struct workload *w, const struct sealed_workl
 	return seal_of(words, whose) == sealed->seal;
 }
 
+/* What stands in it, as one number. */
+static __always_inline __u64 standing_of(const struct workload *w)
+{
+	__u64 words[WORKLOAD_WORDS];
+
+	__builtin_memcpy(words, w, sizeof(words));
+	return seal_of(words, 0);
+}
+
+/* The same of an element without a look at what stands in it: that of no workload, where it is not whose it should be. */
+static __always_inline __u64 sealed_standing(const struct sealed_workload *sealed, __u64 whose)
+{
+	return *(const volatile __u64 *)&sealed->seal - whose;
+}
+
 /* Inherited from the parent cgroup in the kernel: user space has not seen it yet. */
 #define WORKLOAD_INHERITED 1
 /* A container: it may not touch the agent, whatever its mode. */
@@ -116,6 +131,14 @@ static __always_inline __u64 current_cgroup_id(void)
 	if (hierarchy == HIERARCHY_V2)
 		return bpf_get_current_cgroup_id();
 	return task_cgroup_id((struct task_struct *)bpf_get_current_task());
+}
+
+/* The same in programs that may follow pointers: no helper, and no locks of its own. */
+static __always_inline __u64 followed_cgroup_id(void)
+{
+	if (hierarchy == HIERARCHY_V2 && bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_get_current_task_btf))
+		return bpf_get_current_task_btf()->cgroups->dfl_cgrp->kn->id;
+	return current_cgroup_id();
 }
 
 #define LOOKS 2	/* at an element, before nobody knows what it holds */

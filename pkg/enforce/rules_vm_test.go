@@ -483,6 +483,45 @@ func TestRulesAskAboutWhatIsKnown(t *testing.T) {
 	}
 }
 
+// A file is opened for two uses, and rules ask about one of them. That it was allowed is remembered, the other use with it; but
+// not once they ask about that, nor once a baseline does.
+func TestRulesAskAboutAnotherUse(t *testing.T) {
+	held := event.Dimensions(0).With(event.DimFile)
+	k, scope := use(t, enforce.LSM, held)
+	w := &trial{scope: scope, enforcer: k.enforcer}
+	dir := t.TempDir()
+	if err := fill(dir); err != nil {
+		t.Fatal(err)
+	}
+	if err := k.enforcer.Replace(scope.Workload, 2, []event.Key{{Op: event.OpRead, Path: "/**"}}); err != nil {
+		t.Fatal(err)
+	}
+	reads := ruleText("reads", conditionFor(event.Key{Op: event.OpRead, Path: dir + "/victim"}), denying)
+	writes := ruleText("writes", conditionFor(event.Key{Op: event.OpWrite, Path: dir + "/file"}), denying)
+	inForce := ""
+	for i, step := range []struct {
+		rules  string
+		mode   event.Mode
+		denied bool
+	}{{reads, event.Off, false}, {writes, event.Off, true}, {reads, event.Off, false}, {reads, event.Enforce, true}, {reads, event.Off, false}} {
+		if step.rules != inForce {
+			w.use(t, step.rules)
+			inForce = step.rules
+		}
+		state := sensor.State(scope.Workload, step.mode, 2, held)
+		state.Flags = sensor.Protected
+		if err := scope.Shared.SetWorkload(scope.ID, state); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			out, err := scope.Command(t, "/bin/sh", "-c", ": 3<>"+dir+"/file").CombinedOutput()
+			if denied := strings.Contains(string(out), "Operation not permitted"); denied != step.denied || err != nil && !denied {
+				t.Errorf("step %d: %v: %s", i, err, out)
+			}
+		}
+	}
+}
+
 // As TestUpdatesLeaveNoGap, by rules: their replacement is one write too.
 func TestReloadsLeaveNoGap(t *testing.T) {
 	sensortest.OnlyOn(t, "5.10", "6.12")

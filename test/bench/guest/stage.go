@@ -26,6 +26,11 @@ const (
 	pageBytes = 4096
 	// settle is how long the agent gets to work off what the load left in its queues.
 	settle = 200 * time.Millisecond
+	// rest is how long it gets for what it puts off after it was asked or told something, as to save and to give memory
+	// back: ten million instructions, which are none of the load's. Idle time passes at once here.
+	rest = 20 * time.Second
+	// idleFor is how long it is watched without a load: what it does now and then is in it at its share.
+	idleFor = 10 * time.Second
 )
 
 // stage is the two cgroups, that of the loads and that of the agent.
@@ -123,12 +128,14 @@ func (s *stage) run(k load.Kind, n int) (c report.Cost, err error) {
 	if err != nil {
 		return c, err
 	}
-	// What it does in a while without a load is none of the load's, and in each measurement there is such a while.
+	time.Sleep(rest)
+	// What it does in a while without a load is none of the load's, and in each measurement there is such a while. What it
+	// does of itself while the load runs counts.
 	idle, err := usage()
 	if err != nil {
 		return c, err
 	}
-	time.Sleep(settle)
+	time.Sleep(idleFor)
 	begin, err := usage()
 	if err != nil {
 		return c, err
@@ -149,9 +156,10 @@ func (s *stage) run(k load.Kind, n int) (c report.Cost, err error) {
 	done := float64(each * parts)
 	idleAgent, idleThreads := begin.since(idle)
 	agent, threads := end.since(begin)
+	share := settle.Seconds() / idleFor.Seconds()
 	c = report.Cost{
-		Inline: inline[parts/2] / float64(each), Agent: max(agent-idleAgent, 0) / done, Threads: max(threads-idleThreads, 0) / done,
-		Idle: (idleAgent + idleThreads) / settle.Seconds(),
+		Inline: inline[parts/2] / float64(each), Agent: max(agent-idleAgent*share, 0) / done, Threads: max(threads-idleThreads*share, 0) / done,
+		Idle: (idleAgent + idleThreads) / idleFor.Seconds(),
 	}
 	now, err := s.events()
 	if err != nil || now == nil {

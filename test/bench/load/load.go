@@ -98,10 +98,10 @@ func openSyscalls(string) (Load, error) {
 		var b [1]byte
 		for range n {
 			unix.Getppid()
-			if _, err := unix.Read(zero, b[:]); err != nil {
+			if _, err := RawRead(zero, b[:]); err != nil {
 				return err
 			}
-			if _, err := unix.Write(null, b[:]); err != nil {
+			if err := rawWrite(null, b[:]); err != nil {
 				return err
 			}
 			unix.Getuid()
@@ -112,21 +112,25 @@ func openSyscalls(string) (Load, error) {
 }
 
 func openFiles(dir string) (Load, error) {
-	names := make([]string, files)
+	names := make([]*byte, files)
 	for i := range names {
-		names[i] = fileName(dir, i)
+		name, err := unix.BytePtrFromString(fileName(dir, i))
+		if err != nil {
+			return Load{}, err
+		}
+		names[i] = name
 	}
 	buffer := make([]byte, 512)
 	run := func(n int) error {
 		for i := range n {
-			fd, err := unix.Open(names[i%files], unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			fd, err := rawOpen(names[i%files])
 			if err != nil {
 				return err
 			}
-			if _, err := unix.Read(fd, buffer); err != nil {
+			if _, err := RawRead(fd, buffer); err != nil {
 				return err
 			}
-			if err := unix.Close(fd); err != nil {
+			if err := rawClose(fd); err != nil {
 				return err
 			}
 		}

@@ -6,8 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"strings"
-	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -114,7 +112,7 @@ func ask(conn int, request, answer []byte) error {
 		return err
 	}
 	for got := 0; got < len(httpHead)+fileBytes; {
-		n, err := rawRead(conn, answer[got:])
+		n, err := RawRead(conn, answer[got:])
 		if err != nil {
 			return err
 		}
@@ -137,7 +135,7 @@ func Serve(args []string) (bool, error) {
 	}
 	buffer := make([]byte, 4096)
 	for {
-		n, err := rawRead(conn, buffer)
+		n, err := RawRead(conn, buffer)
 		if n == 0 || err != nil {
 			return true, err
 		}
@@ -164,22 +162,4 @@ func send(conn int, name string) error {
 	}
 	_, err = unix.Sendfile(conn, file, nil, int(info.Size))
 	return errors.Join(err, unix.Close(file))
-}
-
-// Go's scheduler is not told of these calls: that it gets another thread ready while one waits would be
-// most of what is measured.
-func rawRead(fd int, b []byte) (int, error) {
-	n, _, errno := syscall.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
-	if errno != 0 {
-		return 0, errno
-	}
-	return int(n), nil
-}
-
-func rawWrite(fd int, b []byte) error {
-	_, _, errno := syscall.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
-	if errno != 0 {
-		return errno
-	}
-	return nil
 }
