@@ -377,7 +377,7 @@ int BPF_PROG(lsm_file_open, struct file *file)
 	int err;
 
 	subject.cgroup_id = followed_cgroup_id();
-	sealed = bpf_map_lookup_elem(&workloads, &subject.cgroup_id);
+	sealed = workload_at(&subject.cgroup_id);
 	if (!sealed)
 		return 0;	/* allow: out of scope, or of no workload, which nobody asks about */
 	if (may_be_asked(&sealed->workload) && is_known(file, sealed, subject.cgroup_id, file->f_mode & KNOWN_OPEN))
@@ -434,7 +434,7 @@ int BPF_PROG(lsm_mmap_file, struct file *file, unsigned long reqprot, unsigned l
 	if (!file || !(prot & PROT_EXEC))
 		return 0;	/* allow: anonymous, or not executable */
 	subject.cgroup_id = followed_cgroup_id();
-	sealed = bpf_map_lookup_elem(&workloads, &subject.cgroup_id);
+	sealed = workload_at(&subject.cgroup_id);
 	if (sealed && is_known(file, sealed, subject.cgroup_id, KNOWN_LIBRARY))
 		return 0;	/* allow: known */
 	if (!is_library(&subject, file))

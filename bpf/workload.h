@@ -141,6 +141,17 @@ static __always_inline __u64 followed_cgroup_id(void)
 	return current_cgroup_id();
 }
 
+/*
+ * The element of a cgroup; NULL: it has none. The kernel puts a new value in front of its bucket and then takes the old one
+ * out: who is between the two finds neither. Where every cgroup has an element that is worth another look.
+ */
+static __always_inline struct sealed_workload *workload_at(const __u64 *cgroup_id)
+{
+	struct sealed_workload *sealed = bpf_map_lookup_elem(&workloads, cgroup_id);
+
+	return sealed || scoped ? sealed : bpf_map_lookup_elem(&workloads, cgroup_id);
+}
+
 #define LOOKS 2	/* at an element, before nobody knows what it holds */
 
 /*
@@ -152,7 +163,7 @@ static __always_inline bool read_workload(struct workload *w, const __u64 *cgrou
 	struct sealed_workload *known;
 
 	ROLLED for (__u32 i = 0; i < LOOKS; i++) {
-		known = bpf_map_lookup_elem(&workloads, cgroup_id);
+		known = workload_at(cgroup_id);
 		if (!known) {
 			*w = (struct workload){};
 			return false;
